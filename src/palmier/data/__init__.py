@@ -1,0 +1,1 @@
+"""Texts, tokens and batches: everything between a file and a tensor."""

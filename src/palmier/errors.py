@@ -1,0 +1,11 @@
+"""The one error that a person is meant to read.
+
+Everything else that is raised is a bug in Palmier and shows its traceback.
+"""
+
+
+class Refusal(Exception):
+    """Bad input: one line that says what is wrong, where, and how to mend it.
+
+    The command line prints it and exits with 2; the server answers it as HTTP 400.
+    """

@@ -1,0 +1,1 @@
+"""Measured comparisons: perplexity, win rates with intervals, judges."""

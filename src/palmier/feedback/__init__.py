@@ -1,0 +1,1 @@
+"""What people say of answers: the store, rankings and the rewards learnt from them."""

@@ -1,0 +1,178 @@
+"""The values that travel between Palmier's rooms: frozen, JSON both ways, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from palmier.errors import Refusal
+
+Role = Literal["system", "user", "assistant"]
+Finish = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text, and where it came from (for example ``notes.md`` or ``posts.jsonl:12``)."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ("system", "user", "assistant"):
+            raise Refusal(f"role {self.role!r} is unknown: use system, user or assistant")
+        if not isinstance(self.content, str):
+            raise Refusal(f"a message's content must be text, not {type(self.content).__name__}")
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages, oldest first. For an answer to be drawn the last one is the user's."""
+
+    messages: tuple[Message, ...]
+
+    @classmethod
+    def ask(cls, prompt: str) -> Conversation:
+        """A conversation of one question."""
+        return cls((Message("user", prompt),))
+
+    def reply(self, text: str) -> Conversation:
+        """This conversation with an assistant's answer appended."""
+        return Conversation((*self.messages, Message("assistant", text)))
+
+    def to_json(self) -> list[dict[str, str]]:
+        return [asdict(message) for message in self.messages]
+
+    @classmethod
+    def from_json(cls, value: Any) -> Conversation:
+        """Read a list of ``{"role", "content"}``; raises Refusal where it is none."""
+        if not isinstance(value, list) or not value:
+            raise Refusal("a conversation is a non-empty list of {role, content}")
+        messages = []
+        for item in value:
+            if not isinstance(item, dict) or set(item) != {"role", "content"}:
+                raise Refusal("a message has exactly the keys role and content")
+            messages.append(Message(item["role"], item["content"]))
+        return cls(tuple(messages))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. Temperature 0 is greedy; top_k 0 and top_p 1 cut nothing."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    max_tokens: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature <= 100.0:
+            raise Refusal(f"temperature {self.temperature} is outside 0 … 100")
+        if self.top_k < 0:
+            raise Refusal(f"top_k {self.top_k} is negative: 0 switches it off")
+        if not 0.0 < self.top_p <= 1.0:
+            raise Refusal(f"top_p {self.top_p} is outside (0, 1]")
+        if self.max_tokens < 1:
+            raise Refusal(f"max_tokens {self.max_tokens} must be at least 1")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a version said: the text, and the very token ids and log-probs that were drawn.
+
+    ``tokens`` includes the end token where ``finish`` is "stop"; ``logprobs`` are natural
+    logarithms under the distribution at the sampling temperature, before any cut. Both are
+    empty for an answer that a person or a program wrote.
+    """
+
+    text: str
+    version: str = ""
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish: Finish = "stop"
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"tokens": list(self.tokens), "logprobs": list(self.logprobs)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Answer:
+        fields = _known(cls, value)
+        fields["tokens"] = tuple(fields.get("tokens", ()))
+        fields["logprobs"] = tuple(fields.get("logprobs", ()))
+        if "sampling" in fields:
+            fields["sampling"] = Sampling(**_known(Sampling, fields["sampling"]))
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One person's order of K = 2 … 9 answers to one conversation.
+
+    ``ranks[i]`` is the rank of ``answers[i]``, 1 = best, equal numbers are ties.
+    ``shown[j]`` is the index of the answer that stood at place j on the screen.
+    """
+
+    conversation: Conversation
+    answers: tuple[Answer, ...]
+    ranks: tuple[int, ...]
+    all_bad: bool = False
+    shown: tuple[int, ...] = ()
+    annotator: str = ""
+    milliseconds: int = 0
+
+    def __post_init__(self) -> None:
+        count = len(self.answers)
+        if not 2 <= count <= 9:
+            raise Refusal(f"a ranking orders 2 to 9 answers, not {count}")
+        if len(self.ranks) != count or any(r < 1 for r in self.ranks):
+            raise Refusal(f"ranks must be {count} numbers from 1, got {list(self.ranks)}")
+        if self.shown and sorted(self.shown) != list(range(count)):
+            raise Refusal(f"shown must be an order of 0 … {count - 1}, got {list(self.shown)}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "conversation": self.conversation.to_json(),
+            "answers": [answer.to_json() for answer in self.answers],
+            "ranks": list(self.ranks),
+            "all_bad": self.all_bad,
+            "shown": list(self.shown),
+            "annotator": self.annotator,
+            "milliseconds": self.milliseconds,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Ranking:
+        fields = _known(cls, value)
+        fields["conversation"] = Conversation.from_json(fields.get("conversation"))
+        fields["answers"] = tuple(Answer.from_json(item) for item in fields.get("answers", ()))
+        for name in ("ranks", "shown"):
+            fields[name] = tuple(fields.get(name, ()))
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A pair out of a ranking: ``chosen`` stood strictly above ``rejected``."""
+
+    conversation: Conversation
+    chosen: Answer
+    rejected: Answer
+
+
+def _known(cls: type, value: Mapping[str, Any]) -> dict[str, Any]:
+    names = set(cls.__dataclass_fields__)  # type: ignore[attr-defined]  # mypy has no type for "any dataclass"
+    unknown = sorted(set(value) - names)
+    if unknown:
+        raise Refusal(f"unknown key {unknown[0]!r} in a {cls.__name__}: known are {sorted(names)}")
+    return dict(value)

@@ -1,0 +1,1 @@
+"""The HTTP server, the chat page and the ranking page."""

@@ -1,0 +1,1 @@
+"""Training: one loop, one file of formulas, one file a stage."""

@@ -1,0 +1,121 @@
+"""Versions of the assistant: immutable folders ``versions/NNNN`` and one pointer, ``current``.
+
+Knows folders, not models. A version is first its folder, written whole; what makes it
+answer is the pointer, which is moved last and can be moved back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from palmier.errors import Refusal
+from palmier.workspace import Workspace, read_json, write_json, write_whole
+
+CARD = "palmier.json"
+"""A version's card inside its folder: name, parent, label, created, hashes, figures, verdict."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One immutable version: its name (``0002``), its Hugging Face folder and its card."""
+
+    name: str
+    folder: Path
+    card: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """What a person calls it, for example ``SmolLM2-135M-Instruct`` or ``DPO``."""
+        return str(self.card.get("label", self.name))
+
+
+class Versions:
+    """The versions of one workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    def add(self, model: Path, *, label: str, parent: str | None = None, **facts: Any) -> Version:
+        """Copy a Hugging Face folder (its files, not its sub-folders) into the next version."""
+        name = self._next_name()
+        with write_whole(self.workspace.versions / name) as folder:
+            hashes = {}
+            for path in sorted(model.iterdir()):
+                if path.is_file() and path.name != CARD:
+                    shutil.copy2(path, folder / path.name)
+                    hashes[path.name] = _sha256(folder / path.name)
+            if "config.json" not in hashes:
+                raise Refusal(f"{model} holds no config.json, so it is no model")
+            card = {"name": name, "label": label, "parent": parent, "hashes": hashes}
+            card |= {"created": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
+            write_json(folder / CARD, card)
+        return self.get(name)
+
+    def get(self, name: str) -> Version:
+        folder = self.workspace.versions / name
+        if not name or not (folder / CARD).is_file():
+            known = ", ".join(version.name for version in self.all()) or "none yet"
+            raise Refusal(f"there is no version {name!r}; known: {known}")
+        return Version(name, folder, read_json(folder / CARD))
+
+    def all(self) -> list[Version]:
+        """Every version, oldest first."""
+        folder = self.workspace.versions
+        if not folder.is_dir():
+            return []
+        names = sorted(path.name for path in folder.iterdir() if (path / CARD).is_file())
+        return [Version(name, folder / name, read_json(folder / name / CARD)) for name in names]
+
+    def current(self) -> Version | None:
+        """The version that answers, or None in a new home."""
+        name = self._pointer()["current"]
+        return None if name is None else self.get(name)
+
+    def promote(self, name: str) -> Version:
+        """Let ``name`` answer from now on; its files are checked against their hashes first."""
+        version = self.get(name)
+        self.verify(version)
+        pointer = self._pointer()
+        if pointer["current"] != name:
+            before = [] if pointer["current"] is None else [pointer["current"]]
+            write_json(self.workspace.current, {"current": name, "before": pointer["before"] + before})
+        return version
+
+    def rollback(self) -> Version:
+        """Let the version before the current one answer again."""
+        pointer = self._pointer()
+        if not pointer["before"]:
+            raise Refusal("there is no earlier version to roll back to")
+        version = self.get(pointer["before"][-1])
+        self.verify(version)
+        write_json(self.workspace.current, {"current": version.name, "before": pointer["before"][:-1]})
+        return version
+
+    def verify(self, version: Version) -> None:
+        """Raise Refusal where a file of the version is not the one that was added."""
+        for name, digest in version.card["hashes"].items():
+            path = version.folder / name
+            if not path.is_file() or _sha256(path) != digest:
+                raise Refusal(f"version {version.name} is damaged: {path} is not what was saved; use another version")
+
+    def _pointer(self) -> dict[str, Any]:
+        if not self.workspace.current.is_file():
+            return {"current": None, "before": []}
+        value = read_json(self.workspace.current)
+        if not isinstance(value, dict) or set(value) != {"current", "before"}:
+            raise Refusal(f"{self.workspace.current} is damaged: run `palmier promote VERSION` after removing it")
+        return value
+
+    def _next_name(self) -> str:
+        names = [int(version.name) for version in self.all() if version.name.isdigit()]
+        return f"{max(names, default=0) + 1:04d}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
