@@ -124,7 +124,9 @@ def write_whole(target: Path) -> Iterator[Path]:
         _fsync(target.parent)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise Refusal(f"could not write {target}: {error.strerror or error}; what was there before is untouched") from error
+        raise Refusal(
+            f"could not write {target}: {error.strerror or error}; what was there before is untouched"
+        ) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -143,7 +145,9 @@ def write_text(target: Path, text: str) -> None:
         _fsync(target.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise Refusal(f"could not write {target}: {error.strerror or error}; what was there before is untouched") from error
+        raise Refusal(
+            f"could not write {target}: {error.strerror or error}; what was there before is untouched"
+        ) from error
 
 
 def write_json(target: Path, value: Any) -> None:

