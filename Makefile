@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Threads that only wait must not spin: with two cores that is decisive when something else runs.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help start install dev check test test-long loop bench clean
+.PHONY: help start install dev check test test-long loop pin clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -54,6 +54,10 @@ test-long: $(VENV)/.dev     ## kills, soaks and planted bugs (≤ 35 minutes on 
 
 loop: $(VENV)/.installed    ## raw text to a served RLHF version in minutes; fails where a stage did not learn
 	$(BIN)/palmier demo --loop --out $(or $(OUT),build/loop)
+
+pin:            ## write the constraints file anew from this environment
+	@(echo "# Every package that Palmier and its tests run with, as tested. Regenerate: make pin"; \
+	  $(PIP) freeze --exclude-editable | grep == | grep -v -E "^(pip|setuptools|wheel)==" | sed -E "s|^(torch==[0-9.]+).*|\1|") > constraints.txt
 
 clean:          ## remove what these commands made here (never your home of models and rankings)
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -9,10 +9,9 @@ import sys
 
 requirement, index = sys.argv[1:]
 pip = [sys.executable, "-m", "pip", "install", "--quiet", requirement]
-if os.environ.get("PIP_FIND_LINKS"):
-    # A folder of wheels was set up on purpose (an offline machine, CI): it comes first.
-    if subprocess.run(pip, check=False).returncode == 0:
-        sys.exit(0)
+# A folder of wheels was set up on purpose (an offline machine, CI): it comes first.
+if os.environ.get("PIP_FIND_LINKS") and subprocess.run(pip, check=False).returncode == 0:
+    sys.exit(0)
 if index and subprocess.run([*pip, "--index-url", index], check=False).returncode == 0:
     sys.exit(0)
 sys.exit(subprocess.run(pip, check=False).returncode)
