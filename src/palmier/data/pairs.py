@@ -1,0 +1,124 @@
+"""Rankings as tensors: one prompt's K answers are one batch element (Ouyang et al. 2022, section 3.5).
+
+Used by the reward model and by DPO, with this loss over a batch of scores (G, K):
+``sum over i, j of weights[g, i, j] · −log σ(score[g, i] − score[g, j])``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palmier.data.batches import NO_LOSS, Epochs
+from palmier.data.template import Template
+from palmier.errors import Refusal
+from palmier.records import Conversation, Ranking
+
+MULTIPLE = 16
+"""Rows are padded to a multiple of this, which suits vector units and compiled kernels."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    conversation: Conversation
+    prompt: list[int]
+    answers: list[list[int]]
+    ranks: list[int]
+
+
+class RankedGroups:
+    """Groups of K ranked answers in one shape (G, K, T).
+
+    ``length`` is the most tokens that prompt and answer may have together; T is the longest
+    row that is kept, rounded up to a multiple of 16. K is the largest group's.
+
+    ``batch(step)`` gives, for G = ``batch`` groups:
+    ``tokens`` int64 (G, K, T), padded right; ``answer_mask`` int64 (G, K, T), 1 on the answer's
+    tokens and end; ``targets`` int64 (G, K, T), the next token where it is the answer's, −100
+    elsewhere; ``last`` int64 (G, K), the answer's last token, where its score is read;
+    ``weights`` float32 (G, K, K), the weight of "row beats column", 0 where it does not;
+    ``group`` int64 (G,), the group's number in the data set, −1 for a filling one.
+    Each prompt's weights sum to 1 over the data set. Ties weigh nothing. An epoch holds every
+    group once; its last batch is filled with empty groups.
+
+    Left out and counted: answers longer than ``length`` (``too_long``), rankings without any
+    comparison left (``without_pairs``).
+    """
+
+    def __init__(
+        self, rankings: Sequence[Ranking], template: Template, length: int, *, batch: int = 1, seed: int = 0
+    ) -> None:
+        self.too_long = self.without_pairs = 0
+        self._padding = template.stop_ids[-1]
+        limit = length // MULTIPLE * MULTIPLE
+        self._groups: list[_Group] = []
+        for ranking in rankings:
+            group = self._group(ranking, template, limit)
+            if group is None:
+                self.without_pairs += 1
+            else:
+                self._groups.append(group)
+        if not self._groups:
+            raise Refusal(
+                f"no comparison in {len(rankings)} rankings: {self.too_long} answers are longer than {limit} tokens, "
+                "and what is left are ties: rank some answers differently, or raise the length"
+            )
+        rows = [len(group.prompt) + len(answer) for group in self._groups for answer in group.answers]
+        self.length = -(-max(rows) // MULTIPLE) * MULTIPLE
+        self.width = max(len(group.answers) for group in self._groups)
+        self._times = Counter(group.conversation for group in self._groups)
+        self._epochs = Epochs(len(self._groups), batch, seed, "ranked groups")
+        self._batch = batch
+        self.steps_per_epoch = self._epochs.steps
+
+    def __len__(self) -> int:
+        """Groups that are trained on."""
+        return len(self._groups)
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """The batch of a step, from 0 without an end."""
+        return self.at(self._epochs.at(step)[1], self._batch)
+
+    def at(self, numbers: Sequence[int], rows: int | None = None) -> dict[str, Tensor]:
+        """The batch of these groups, filled up to ``rows`` with empty ones."""
+        shape = (rows or len(numbers), self.width, self.length)
+        tokens = np.full(shape, self._padding, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        last = np.zeros(shape[:2], dtype=np.int64)
+        weights = np.zeros((shape[0], self.width, self.width), dtype=np.float32)
+        group_ids = np.full(shape[0], -1, dtype=np.int64)
+        for row, number in enumerate(numbers):
+            group = self._groups[number]
+            group_ids[row] = number
+            for column, answer in enumerate(group.answers):
+                start, end = len(group.prompt), len(group.prompt) + len(answer)
+                tokens[row, column, :end] = group.prompt + answer
+                mask[row, column, start:end] = 1
+                last[row, column] = end - 1
+            ranks = np.array(group.ranks)
+            better = ranks[:, None] < ranks[None, :]
+            count = len(group.answers)
+            weights[row, :count, :count] = better / (better.sum() * self._times[group.conversation])
+        targets = np.full(shape, NO_LOSS, dtype=np.int64)
+        targets[..., :-1] = np.where(mask[..., 1:] == 1, tokens[..., 1:], NO_LOSS)
+        arrays = {"tokens": tokens, "answer_mask": mask, "targets": targets, "last": last, "weights": weights}
+        return {name: torch.from_numpy(array) for name, array in (arrays | {"group": group_ids}).items()}
+
+    def _group(self, ranking: Ranking, template: Template, limit: int) -> _Group | None:
+        prompt = template.prompt(ranking.conversation)
+        answers, ranks = [], []
+        for answer, rank in zip(ranking.answers, ranking.ranks, strict=True):
+            ids = template.answer_ids(answer)
+            if len(prompt) + len(ids) > limit:
+                self.too_long += 1
+            else:
+                answers.append(ids)
+                ranks.append(rank)
+        if len(set(ranks)) < 2:
+            return None
+        return _Group(ranking.conversation, prompt, answers, ranks)
