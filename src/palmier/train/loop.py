@@ -97,6 +97,7 @@ class Trainer:
         self._metrics = Metrics(run / "metrics.jsonl", self.done)
         self._line: ProgressLine | None = None
         self._stop = False
+        self._moved = False  # whether the weights are in the middle of a step of the run
         self._tokens = 0
         self._clock = time.monotonic()
 
@@ -148,6 +149,7 @@ class Trainer:
             totals["gradient_norm" if name == MAIN else f"gradient_norm_{name}"] = value
         self._check_finite(totals)
         rate = self.optimizer.step(self.done, self.steps, norms)
+        self._moved = True
         totals["lr"] = self.how.lr * rate
         return totals
 
@@ -155,6 +157,7 @@ class Trainer:
         """End a step of the run: log ``metrics``, count it, save where it is time to."""
         self._check_finite(metrics)
         self.done += 1
+        self._moved = False
         now = time.monotonic()
         seconds, self._clock = now - self._clock, now
         rate = self._tokens / seconds if seconds > 0 else 0.0
@@ -235,6 +238,8 @@ class Trainer:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 self.optimizer.drop_gradients()
+                if self.done and not self._moved and not (self.run / f"step-{self.done}").exists():
+                    self.save()
                 kept = f"{self.folder} is kept" if (self.run / "latest").is_file() else "nothing was saved yet"
                 raise Diverged(
                     f"{self.stage}: {name} is {value} in step {self.done + 1}; {kept}. "

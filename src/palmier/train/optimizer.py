@@ -20,6 +20,10 @@ from palmier.errors import Refusal
 from palmier.train.schedule import Schedule, factor
 
 
+EXACT = ("score.weight",)
+"""Weights that stay float32 whatever the precision: the scalar head of a reward or value model."""
+
+
 @dataclass(frozen=True)
 class Optimization:
     """How weights move, and how often they are saved. A stage builds one out of its Settings."""
@@ -174,16 +178,16 @@ class MasterAdamW:
 
 
 def _part(module: nn.Module, lr: float, how: Optimization, dtype: torch.dtype) -> Part:
-    weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
-    exact = {name: weight.detach().float().clone() for name, weight in weights.items()}
-    module.to(dtype)
-    weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
-    masters: dict[str, Tensor] = {}
-    for name, weight in weights.items():
-        if weight.dtype == torch.float32:
-            masters[name] = weight
-        else:
-            masters[name] = exact[name].requires_grad_()
+    weights, masters = {}, {}
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            before = weight.data
+            # A copy in any case: what was loaded may be a mapped file.
+            weight.data = before.to(torch.float32 if name in EXACT else dtype, copy=True)
+            if weight.requires_grad:
+                weights[name] = weight
+                exact = weight.dtype == torch.float32
+                masters[name] = weight if exact else before.float().clone().requires_grad_()
     embeddings = {
         f"{owner}.{name}".lstrip(".")
         for owner, layer in module.named_modules()
