@@ -1,7 +1,7 @@
 """Rankings as tensors: one prompt's K answers are one batch element (Ouyang et al. 2022, section 3.5).
 
-Used by the reward model and by DPO, with this loss over a batch of scores (G, K):
-``sum over i, j of weights[g, i, j] · −log σ(score[g, i] − score[g, j])``.
+Used by the reward model and by DPO, whose loss over scores (G, K) is, with C = the pairs of g,
+``sum over g of weight[g] / C · sum over i, j where better[g, i, j] of −log σ(score[g, i] − score[g, j])``.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ class RankedGroups:
     row that is kept, rounded up to a multiple of 16. K is the largest group's.
 
     ``batch(step)`` gives, for G = ``batch`` groups:
-    ``tokens`` int64 (G, K, T), padded right; ``answer_mask`` int64 (G, K, T), 1 on the answer's
-    tokens and end; ``targets`` int64 (G, K, T), the next token where it is the answer's, −100
-    elsewhere; ``last`` int64 (G, K), the answer's last token, where its score is read;
-    ``weights`` float32 (G, K, K), the weight of "row beats column", 0 where it does not;
-    ``group`` int64 (G,), the group's number in the data set, −1 for a filling one.
-    Each prompt's weights sum to 1 over the data set. Ties weigh nothing. An epoch holds every
-    group once; its last batch is filled with empty groups.
+    ``tokens`` int64 (G, K, T), padded right; ``answer_mask`` bool (G, K, T), True on the
+    answer's tokens and end; ``targets`` int64 (G, K, T), the next token where it is the
+    answer's, −100 elsewhere; ``last`` int64 (G, K), the answer's last token, where its score is
+    read; ``better`` bool (G, K, K), True where answer i stands strictly above answer j;
+    ``weight`` float32 (G,), 1 / the rankings of this very prompt, so that each prompt counts
+    once; ``group`` int64 (G,), the group's number in the data set, −1 for a filling one.
+    Missing answers of a smaller group are padding and beat nothing. An epoch holds every group
+    once; its last batch is filled with empty groups of weight 0.
 
     Left out and counted: answers longer than ``length`` (``too_long``), rankings without any
     comparison left (``without_pairs``).
@@ -88,9 +89,10 @@ class RankedGroups:
         """The batch of these groups, filled up to ``rows`` with empty ones."""
         shape = (rows or len(numbers), self.width, self.length)
         tokens = np.full(shape, self._padding, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
+        mask = np.zeros(shape, dtype=bool)
         last = np.zeros(shape[:2], dtype=np.int64)
-        weights = np.zeros((shape[0], self.width, self.width), dtype=np.float32)
+        better = np.zeros((shape[0], self.width, self.width), dtype=bool)
+        weight = np.zeros(shape[0], dtype=np.float32)
         group_ids = np.full(shape[0], -1, dtype=np.int64)
         for row, number in enumerate(numbers):
             group = self._groups[number]
@@ -98,16 +100,17 @@ class RankedGroups:
             for column, answer in enumerate(group.answers):
                 start, end = len(group.prompt), len(group.prompt) + len(answer)
                 tokens[row, column, :end] = group.prompt + answer
-                mask[row, column, start:end] = 1
+                mask[row, column, start:end] = True
                 last[row, column] = end - 1
-            ranks = np.array(group.ranks)
-            better = ranks[:, None] < ranks[None, :]
-            count = len(group.answers)
-            weights[row, :count, :count] = better / (better.sum() * self._times[group.conversation])
+            ranks, count = np.array(group.ranks), len(group.ranks)
+            better[row, :count, :count] = ranks[:, None] < ranks[None, :]
+            weight[row] = 1.0 / self._times[group.conversation]
         targets = np.full(shape, NO_LOSS, dtype=np.int64)
-        targets[..., :-1] = np.where(mask[..., 1:] == 1, tokens[..., 1:], NO_LOSS)
-        arrays = {"tokens": tokens, "answer_mask": mask, "targets": targets, "last": last, "weights": weights}
-        return {name: torch.from_numpy(array) for name, array in (arrays | {"group": group_ids}).items()}
+        targets[..., :-1] = np.where(mask[..., 1:], tokens[..., 1:], NO_LOSS)
+        arrays = {"tokens": tokens, "answer_mask": mask, "targets": targets, "last": last, "better": better}
+        return {
+            name: torch.from_numpy(array) for name, array in (arrays | {"weight": weight, "group": group_ids}).items()
+        }
 
     def _group(self, ranking: Ranking, template: Template, limit: int) -> _Group | None:
         prompt = template.prompt(ranking.conversation)
