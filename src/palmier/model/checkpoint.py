@@ -1,0 +1,178 @@
+"""A model's folder: config.json and safetensors in Hugging Face's layout, read by memory mapping.
+
+Never pickle. Whatever is wrong with a file is one Refusal that names the file and the tensor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from palmier.errors import Refusal
+from palmier.model.config import ModelConfig
+from palmier.model.decoder import Decoder
+from palmier.model.heads import RewardModel
+from palmier.workspace import read_json, write_json
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SCORE = "score.weight"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
+def save(module: Decoder | RewardModel, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Write config.json and model.safetensors into ``folder``, which ``write_whole`` gave.
+
+    Weights are stored as ``dtype``, or as they are; a reward head always in fp32, as it is used.
+    """
+    config = module.config.to_hf()
+    if isinstance(module, RewardModel):
+        stem = config["architectures"][0].removesuffix("ForCausalLM")
+        config |= {"architectures": [f"{stem}ForSequenceClassification"], "num_labels": 1, "id2label": {"0": "score"}}
+        config |= {"label2id": {"score": 0}}
+    tensors = {
+        name: tensor.detach().to("cpu", torch.float32 if name == SCORE else dtype or tensor.dtype).contiguous()
+        for name, tensor in module.state_dict().items()
+    }
+    stored = str(tensors["model.embed_tokens.weight"].dtype).removeprefix("torch.")
+    write_json(folder / "config.json", config | {"dtype": stored})
+    try:
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise Refusal(f"could not write {folder / WEIGHTS}: {error}") from error
+    # safetensors writes for its owner alone; a model is as readable as the file beside it.
+    (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)
+
+
+def load(folder: Path, dtype: torch.dtype | None = None) -> Decoder:
+    """The decoder in a Hugging Face folder; its weights stay mapped to the file unless ``dtype`` differs."""
+    config = load_config(folder)
+    tensors = _tensors(folder)
+    if SCORE in tensors:
+        raise Refusal(f"{folder} holds a reward model ({SCORE}), not a language model: give the model it judges")
+    if config.tie_embeddings:
+        # Older writers store the tied head a second time; the embedding is what counts.
+        tensors.pop("lm_head.weight", None)
+    decoder = Decoder(config)
+    _fill(decoder, tensors, folder, dtype)
+    return decoder
+
+
+def load_reward(folder: Path, dtype: torch.dtype | None = None) -> RewardModel:
+    """The reward model in a folder that ``save`` wrote; its head stays in fp32."""
+    config = load_config(folder)
+    tensors = _tensors(folder)
+    if SCORE not in tensors:
+        raise Refusal(f"{folder} is no reward model: it has no tensor {SCORE}; `palmier reward train` makes one")
+    model = RewardModel(Decoder(config))
+    _fill(model, tensors, folder, dtype)
+    return model
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """The shape that a folder's config.json describes; raises Refusal naming the file."""
+    path = folder / "config.json"
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise Refusal(f"{path} is no JSON object")
+    try:
+        return ModelConfig.from_hf(value)
+    except Refusal as error:
+        raise Refusal(f"{path}: {error}") from None
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], folder: Path, dtype: torch.dtype | None) -> None:
+    """Let the module's parameters be the tensors; every name and shape must agree."""
+    wanted = module.state_dict()
+    for name, parameter in wanted.items():
+        if name not in tensors:
+            raise Refusal(f"{folder}: tensor {name} is missing")
+        shape, expected = tuple(tensors[name].shape), tuple(parameter.shape)
+        if shape != expected:
+            raise Refusal(f"{folder}: tensor {name} has shape {shape}, but config.json makes it {expected}")
+    unknown = sorted(set(tensors) - set(wanted))
+    if unknown:
+        raise Refusal(f"{folder}: tensor {unknown[0]} is unknown to this model ({len(unknown)} unknown in all)")
+    kinds = {name: torch.float32 if name == SCORE else dtype or tensors[name].dtype for name in wanted}
+    module.load_state_dict({name: tensors[name].to(kind) for name, kind in kinds.items()}, assign=True)
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a folder's safetensors files by name, mapped and not yet read."""
+    tensors: dict[str, Tensor] = {}
+    for path in _weight_files(folder):
+        _check_header(path)
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+        except (SafetensorError, OSError) as error:
+            raise Refusal(f"{path} cannot be read: {error}") from None
+    # Buffers that Llama checkpoints of 2023 carried; the angles follow from config.json.
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).exists():
+        index = read_json(folder / INDEX)
+        names = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(names, dict) or not names:
+            raise Refusal(f"{folder / INDEX} has no weight_map")
+        # Names alone: a path in an index that somebody else wrote must not lead out of the folder.
+        return [folder / Path(str(name)).name for name in sorted(set(names.values()))]
+    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
+    if pickles:
+        raise Refusal(
+            f"{folder / pickles[0]} is a pickle, which can run code when it is opened, and is never read: "
+            f"convert it to {WEIGHTS}"
+        )
+    raise Refusal(f"{folder} has no weights: {WEIGHTS} is missing")
+
+
+def _check_header(path: Path) -> None:
+    """Raise Refusal where a safetensors file is none, is cut short, or holds what no weight is.
+
+    The format: 8 bytes header length, little-endian; a JSON header; the tensors' bytes.
+    """
+    if not path.is_file():
+        raise Refusal(f"{path} is missing")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise Refusal(f"{path} is a pickle under another name, and is never read: convert it to safetensors")
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > size - 8:
+            raise Refusal(f"{path} is no whole safetensors file: its header is cut off ({size} bytes in all)")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            raise Refusal(f"{path} is no safetensors file: its header is not JSON") from None
+    if not isinstance(header, dict):
+        raise Refusal(f"{path} is no safetensors file: its header is no JSON object")
+    header.pop("__metadata__", None)
+    for name, entry in header.items():
+        _check_entry(path, name, entry, size - 8 - length)
+
+
+def _check_entry(path: Path, name: str, entry: Any, available: int) -> None:
+    try:
+        kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        whole = math.prod(shape) * BYTES.get(kind, 0) == end - begin
+    except (TypeError, KeyError, ValueError):
+        raise Refusal(f"{path}: tensor {name} has a damaged entry in the header") from None
+    if kind not in BYTES:
+        raise Refusal(f"{path}: tensor {name} is stored as {kind}: Palmier reads {', '.join(BYTES)}")
+    if not whole:
+        raise Refusal(f"{path}: tensor {name} has {end - begin} bytes, which is not its shape {shape} in {kind}")
+    if end > available:
+        raise Refusal(f"{path} is cut short: tensor {name} ends at byte {end} of {available}; fetch or save it again")
