@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from palmier.errors import Refusal
 from palmier.train.schedule import Schedule, factor
 
-
 EXACT = ("score.weight",)
 """Weights that stay float32 whatever the precision: the scalar head of a reward or value model."""
 
