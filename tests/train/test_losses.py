@@ -35,53 +35,63 @@ def test_cross_entropy_and_z_loss_sum_over_the_valid_tokens(draw: torch.Generato
     assert float(losses.z_loss(logits.logsumexp(-1), mask)) == pytest.approx(expected_z, rel=1e-5)
 
 
+def pair_weights(ranks: list[list[int]]) -> torch.Tensor:
+    """1/pairs for every pair of a row of ranks; 0 = no such answer."""
+    weights = torch.zeros(len(ranks), len(ranks[0]), len(ranks[0]))
+    for g, row in enumerate(ranks):
+        pairs = [(i, j) for i, a in enumerate(row) for j, b in enumerate(row) if 0 < a < b]
+        for i, j in pairs:
+            weights[g, i, j] = 1 / len(pairs)
+    return weights
+
+
 def test_pairwise_weighs_every_prompt_once_whatever_its_k(draw: torch.Generator) -> None:
     scores = torch.randn(3, 4, generator=draw)
-    ranks = [[1, 2, 3, 4], [1, 1, 2, 0], [1, 1, 1, 1]]  # 0 = no such answer; the last prompt is all ties
-    better = torch.zeros(3, 4, 4, dtype=torch.bool)
-    for g, row in enumerate(ranks):
-        for i in range(4):
-            for j in range(4):
-                better[g, i, j] = row[i] > 0 and row[j] > 0 and row[i] < row[j]
-    got = losses.pairwise(scores, better)
+    ranks = [[1, 2, 3, 4], [1, 1, 2, 0], [1, 1, 1, 1]]  # the last prompt is all ties
+    loss, right, margin = 0.0, 0.0, 0.0
     for g, row in enumerate(ranks):
         pairs = [(i, j) for i in range(4) for j in range(4) if row[i] and row[j] and row[i] < row[j]]
         margins = [float(scores[g, i] - scores[g, j]) for i, j in pairs]
-        count = max(len(pairs), 1)
-        assert float(got.loss_G[g]) == pytest.approx(-sum(math.log(sigmoid(m)) for m in margins) / count, abs=1e-6)
-        assert float(got.right_G[g]) == pytest.approx(sum(m > 0 for m in margins) / count)
-        assert float(got.margin_G[g]) == pytest.approx(sum(margins) / count, abs=1e-6)
+        loss -= sum(math.log(sigmoid(m)) for m in margins) / max(len(pairs), 1)
+        right += sum(m > 0 for m in margins) / max(len(pairs), 1)
+        margin += sum(margins) / max(len(pairs), 1)
+    got = losses.pairwise(scores, pair_weights(ranks))
+    assert float(got.loss) == pytest.approx(loss, abs=1e-6)
+    assert float(got.right) == pytest.approx(right, abs=1e-6)
+    assert float(got.margin) == pytest.approx(margin, abs=1e-6)
 
 
 def test_pairwise_of_equal_scores_is_ln_2_and_half_right() -> None:
-    better = torch.tensor([[[False, True], [False, False]]])
-    got = losses.pairwise(torch.zeros(1, 2), better)
-    assert float(got.loss_G) == pytest.approx(math.log(2), abs=1e-7)
-    assert float(got.right_G) == 0.5
+    got = losses.pairwise(torch.zeros(1, 2), pair_weights([[1, 2]]))
+    assert float(got.loss) == pytest.approx(math.log(2), abs=1e-7)
+    assert float(got.right) == 0.5
 
 
 def test_pairwise_raises_the_better_score_and_ignores_missing_answers() -> None:
-    better = torch.zeros(1, 3, 3, dtype=torch.bool)
-    better[0, 1, 0] = True  # answer 1 stands above answer 0; answer 2 does not exist
     scores = torch.tensor([[0.3, -0.2, float("nan")]], requires_grad=True)
-    losses.pairwise(scores, better).loss_G.sum().backward()
+    got = losses.pairwise(scores, pair_weights([[2, 1, 0]]))  # answer 1 stands above answer 0
+    got.loss.backward()
+    assert torch.isfinite(got.loss)
     assert scores.grad is not None
     assert scores.grad[0, 1] < 0 < scores.grad[0, 0]
     assert scores.grad[0, 2] == 0
 
 
+def test_pairwise_shows_a_score_that_is_nan() -> None:
+    assert torch.isnan(losses.pairwise(torch.tensor([[0.3, float("nan")]]), pair_weights([[2, 1]])).loss)
+
+
 def test_pairwise_survives_huge_margins() -> None:
-    better = torch.tensor([[[False, True], [False, False]]])
-    got = losses.pairwise(torch.tensor([[-1e4, 1e4]]), better)
-    assert float(got.loss_G) == pytest.approx(2e4)
+    got = losses.pairwise(torch.tensor([[-1e4, 1e4]]), pair_weights([[1, 2]]))
+    assert float(got.loss) == pytest.approx(2e4)
 
 
 def test_dpo_is_the_pairwise_loss_of_implicit_rewards() -> None:
     policy, reference, beta = [-3.0, -4.5], [-3.5, -4.0], 0.3
     h = (policy[0] - reference[0]) - (policy[1] - reference[1])
     rewards = losses.implicit_reward(torch.tensor([policy]), torch.tensor([reference]), beta)
-    got = losses.pairwise(rewards, torch.tensor([[[False, True], [False, False]]]))
-    assert float(got.loss_G) == pytest.approx(-math.log(sigmoid(beta * h)), rel=1e-6)
+    got = losses.pairwise(rewards, pair_weights([[1, 2]]))
+    assert float(got.loss) == pytest.approx(-math.log(sigmoid(beta * h)), rel=1e-6)
 
 
 def test_clipped_policy_is_the_paper_formula(draw: torch.Generator) -> None:

@@ -53,31 +53,31 @@ def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PairLoss:
-    """One number a prompt: the mean over its pairs, 0 for a prompt that has none."""
+    """Sums over all pairs, each times its weight."""
 
-    loss_G: Tensor
-    right_G: Tensor
-    margin_G: Tensor
+    loss: Tensor
+    right: Tensor
+    margin: Tensor
 
 
-def pairwise(scores_GK: Tensor, better_GKK: Tensor) -> PairLoss:
-    """−1/pairs · Σ log σ(r_i − r_j) over the pairs of a prompt (InstructGPT, equation 1).
+def pairwise(scores_GK: Tensor, weights_GKK: Tensor) -> PairLoss:
+    """−Σ w_ij log σ(r_i − r_j) over the pairs of every prompt (InstructGPT, equation 1).
 
-    ``better_GKK[g, i, j]`` is True where answer i of prompt g stands strictly above answer j;
-    ties and missing answers are False both ways. Each prompt weighs the same whatever its K.
-    ``right_G`` is the share of pairs in the right order (equal scores count half) and
-    ``margin_G`` the mean of r_i − r_j.
+    ``weights_GKK[g, i, j]`` is the weight of "answer i of prompt g stands above answer j", 0 where
+    it does not, where the two are tied, or where there is no such answer. InstructGPT's are
+    1/(number of the prompt's pairs), so that each prompt counts once whatever its K.
+    ``right`` is the weight of the pairs in the right order (equal scores count half), ``margin``
+    the weighted sum of r_i − r_j.
     """
-    present_GK = better_GKK.any(2) | better_GKK.any(1)
-    scores_GK = valid(scores_GK, present_GK)
+    counts_GKK = weights_GKK > 0
+    scores_GK = valid(scores_GK, counts_GKK.any(2) | counts_GKK.any(1))
     margin_GKK = scores_GK[:, :, None] - scores_GK[:, None, :]
-    count_G = better_GKK.sum((1, 2)).clamp(min=1)
-
-    def mean(values_GKK: Tensor) -> Tensor:
-        return valid(values_GKK, better_GKK).sum((1, 2)) / count_G
-
     right_GKK = (margin_GKK > 0).float() + 0.5 * (margin_GKK == 0).float()
-    return PairLoss(mean(-F.logsigmoid(margin_GKK)), mean(right_GKK), mean(margin_GKK.detach()))
+    return PairLoss(
+        loss=-(weights_GKK * F.logsigmoid(margin_GKK)).sum(),
+        right=(weights_GKK * right_GKK).sum(),
+        margin=(weights_GKK * margin_GKK.detach()).sum(),
+    )
 
 
 def implicit_reward(logprobs: Tensor, reference: Tensor, beta: float) -> Tensor:
