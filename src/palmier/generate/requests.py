@@ -1,0 +1,60 @@
+"""What goes into the engine and what comes out of it: token ids and numbers, no text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from palmier.errors import Refusal
+from palmier.records import Finish, Sampling
+
+
+class QueueFull(Refusal):
+    """The engine's queue holds as many requests as it may; ask again later (HTTP 429)."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt and how many answers to draw from it.
+
+    ``id`` is the caller's name for it and must be unique among the unfinished requests.
+    Sample ``i`` of ``n`` draws as a request of one sample with the seed
+    ``sampling.sample_seed(seed, i)`` would. Drawing one of ``stop_ids`` ends a sample; that
+    token is part of the answer.
+    """
+
+    id: str
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    stop_ids: tuple[int, ...] = ()
+    n: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise Refusal(f"request {self.id}: the prompt holds no token")
+        if self.n < 1:
+            raise Refusal(f"request {self.id}: n is {self.n}, ask for at least one answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One token of sample ``index`` of request ``id``, or the news that it was cancelled.
+
+    ``token`` is None only where ``finish`` is "cancelled". ``logprob`` is a natural logarithm
+    under the distribution at the sampling temperature, before any cut. ``finish`` is set on a
+    sample's last event.
+    """
+
+    id: str
+    index: int
+    token: int | None
+    logprob: float
+    finish: Finish | None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One finished sample: its tokens (with the stop token), their log-probs, and why it ended."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: Finish

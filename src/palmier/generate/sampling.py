@@ -1,0 +1,166 @@
+"""Drawing the next token of every row of a batch at once.
+
+A draw is the inverse of the cumulative distribution at one uniform number, and that number is
+a hash of (seed, sample, position in the answer). So a row's draw depends on nothing but its own
+distribution and its own seed: not on its neighbours, nor on how many draws were made before.
+
+Order of the cuts, as everywhere in the field: temperature, then top-k, then top-p (nucleus,
+Holtzman et al. 2020, arXiv 1904.09751) of what top-k has left. Tokens that tie with the last
+one kept are kept too, so a cut never depends on the order in which a sort leaves equal logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from palmier.errors import Refusal
+from palmier.records import Sampling
+
+_WORD = (1 << 64) - 1
+_GAMMA = 0x9E3779B97F4A7C15
+_MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_FIRST_WIDTH = 64
+"""How many of the largest logits are looked at first for a top-p cut."""
+
+
+def sample_seed(seed: int, index: int) -> int:
+    """Return the seed that reproduces sample ``index`` of a request alone; sample 0's is ``seed``.
+
+    Below 2**53, so that it survives JSON in a browser.
+    """
+    if index == 0:
+        return seed
+    return _mix_number(_mix_number(seed) + index * _GAMMA) >> 11
+
+
+def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return one number in [0, 1) for each (seed, position): SplitMix64 as a counter-based generator.
+
+    The stream of a seed starts at the seed's own hash (Steele, Lea and Flood 2014, "Fast
+    splittable pseudorandom number generators"), so that seeds 0, 1, 2 … share no numbers.
+    """
+    state = _mix_array(seeds + np.uint64(_GAMMA)) + (positions + np.uint64(1)) * np.uint64(_GAMMA)
+    # 52 bits: the product with a total stays below the total, so the draw always finds a token.
+    return (_mix_array(state) >> np.uint64(12)).astype(np.float64) * 2.0**-52
+
+
+class Rows:
+    """The sampling settings of a batch's rows as arrays; built again only when the rows change."""
+
+    def __init__(self, samplings: Sequence[Sampling], seeds: Sequence[int]) -> None:
+        """``seeds[row]`` is the row's own seed (see `sample_seed`); any integer will do."""
+        self.seeds_B = np.array([seed & _WORD for seed in seeds], dtype=np.uint64)
+        temperature_B = torch.tensor([s.temperature for s in samplings], dtype=torch.float32)
+        self.greedy_B = temperature_B == 0
+        self.all_greedy = bool(self.greedy_B.all())
+        self.any_greedy = bool(self.greedy_B.any())
+        # A greedy token's log-prob is the one at temperature 1.
+        self.temperature_B = torch.where(self.greedy_B, 1.0, temperature_B)
+        self.plain = bool((self.temperature_B == 1).all())
+        cut = [i for i, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1)]
+        self.cut_C = torch.tensor(cut, dtype=torch.long)
+        self.top_k_C = torch.tensor([samplings[i].top_k for i in cut], dtype=torch.long)
+        self.top_p_C = torch.tensor([samplings[i].top_p for i in cut], dtype=torch.float64)
+
+
+def sample(logits_BV: Tensor, rows: Rows, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Draw one token a row: returns tokens_B (int64) and logprobs_B (fp32, natural logarithm).
+
+    ``logits_BV`` is fp32; ``positions[row]`` is the index of the token within its answer.
+    The log-prob is that of the distribution at the row's temperature before any cut (for a
+    greedy row, at temperature 1). Raises Refusal where a row's logits are not finite.
+    """
+    peak_B, best_B = logits_BV.max(dim=-1)
+    scaled_BV = logits_BV - peak_B[:, None]
+    if not rows.plain:
+        scaled_BV /= rows.temperature_B[:, None]
+    weights_BV = scaled_BV.exp()
+    logsumexp_B = weights_BV.sum(dim=-1).log()
+    if rows.all_greedy:
+        tokens_B = best_B
+    else:
+        _cut(weights_BV, rows)
+        tokens_B = _invert(weights_BV, uniforms(rows.seeds_B, np.array(positions, dtype=np.uint64)))
+        if rows.any_greedy:
+            tokens_B = torch.where(rows.greedy_B, best_B, tokens_B)
+    logprobs_B = scaled_BV.gather(1, tokens_B[:, None])[:, 0] - logsumexp_B
+    if not bool(torch.isfinite(logprobs_B).all()):
+        raise Refusal("the model's logits are not finite: its weights are damaged or its training ran away")
+    return tokens_B, logprobs_B
+
+
+def _invert(weights_BV: Tensor, uniforms_B: NDArray[np.float64]) -> Tensor:
+    """Return the first index whose cumulative weight exceeds the row's uniform share of the total."""
+    cumulative_BV = weights_BV.cumsum(dim=-1, dtype=torch.float64)
+    target_B1 = torch.from_numpy(uniforms_B)[:, None] * cumulative_BV[:, -1:]
+    # Not finite weights find no index; `sample` then refuses by the log-prob.
+    last = weights_BV.shape[1] - 1
+    return torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0].clamp(max=last)
+
+
+def _cut(weights_BV: Tensor, rows: Rows) -> None:
+    """Set the weights that top-k and top-p cut to zero, in place."""
+    if not len(rows.cut_C):
+        return
+    cut_all = len(rows.cut_C) == len(weights_BV)
+    weights_CV = weights_BV if cut_all else weights_BV[rows.cut_C]
+    floor_C = _top_k_floor(weights_CV, rows.top_k_C)
+    floor_C = torch.maximum(floor_C, _top_p_floor(weights_CV, floor_C, rows.top_p_C))
+    kept_CV = torch.where(weights_CV >= floor_C[:, None], weights_CV, 0.0)
+    if cut_all:
+        weights_BV.copy_(kept_CV)
+    else:
+        weights_BV[rows.cut_C] = kept_CV
+
+
+def _top_k_floor(weights_CV: Tensor, top_k_C: Tensor) -> Tensor:
+    """Return the k-th largest weight of each row; 0 where top-k is off."""
+    widest = min(int(top_k_C.max()), weights_CV.shape[1])
+    if widest == 0:
+        return torch.zeros(len(weights_CV))
+    largest_CK = weights_CV.topk(widest, dim=-1).values
+    floor_C = largest_CK.gather(1, (top_k_C - 1).clamp(0, widest - 1)[:, None])[:, 0]
+    return torch.where(top_k_C > 0, floor_C, 0.0)
+
+
+def _top_p_floor(weights_CV: Tensor, floor_C: Tensor, top_p_C: Tensor) -> Tensor:
+    """Return the smallest weight of the nucleus: the fewest largest tokens that hold ``top_p`` of the mass.
+
+    The mass is what top-k has left (weights ≥ ``floor_C``). A sort of the whole vocabulary is
+    avoided: the nucleus is searched among the largest few, then among eight times as many.
+    """
+    if bool((top_p_C >= 1).all()):
+        return torch.zeros(len(weights_CV))
+    vocab = weights_CV.shape[1]
+    mass_C = torch.where(weights_CV >= floor_C[:, None], weights_CV, 0.0).sum(dim=-1, dtype=torch.float64)
+    wanted_C1 = (top_p_C * mass_C)[:, None]
+    width = min(_FIRST_WIDTH, vocab)
+    while True:
+        largest_CK = weights_CV.topk(width, dim=-1).values
+        cumulative_CK = largest_CK.cumsum(dim=-1, dtype=torch.float64)
+        last_C1 = torch.searchsorted(cumulative_CK, wanted_C1)
+        if width == vocab or bool(((last_C1 < width)[:, 0] | (top_p_C >= 1)).all()):
+            break
+        width = min(width * 8, vocab)
+    floor_C = largest_CK.gather(1, last_C1.clamp(max=width - 1))[:, 0]
+    return torch.where(top_p_C < 1, floor_C, 0.0)
+
+
+def _mix_number(number: int) -> int:
+    """SplitMix64's finaliser for one Python integer (taken modulo 2**64)."""
+    number = (number + _GAMMA) & _WORD
+    number = ((number ^ (number >> 30)) * _MIX[0]) & _WORD
+    number = ((number ^ (number >> 27)) * _MIX[1]) & _WORD
+    return number ^ (number >> 31)
+
+
+def _mix_array(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser for an array; products wrap modulo 2**64."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(_MIX[0])
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(_MIX[1])
+    return numbers ^ (numbers >> np.uint64(31))

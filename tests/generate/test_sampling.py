@@ -1,0 +1,163 @@
+"""Draws follow the exact distribution, belong to their own seed, and carry the log-prob before any cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from palmier.errors import Refusal
+from palmier.generate.sampling import Rows, sample, sample_seed, uniforms
+from palmier.records import Sampling
+
+VOCAB = 40
+DRAWS = 40_000
+
+
+def exact_distribution(logits_V: Tensor, sampling: Sampling) -> np.ndarray:
+    """The slow, obvious way: sort in plain Python, keep the k best, then the nucleus; ties stay."""
+    scaled = logits_V.double() / sampling.temperature
+    probability = torch.softmax(scaled, dim=-1).tolist()
+    order = sorted(range(len(probability)), key=lambda i: -probability[i])
+    if sampling.top_k:
+        floor = probability[order[min(sampling.top_k, len(order)) - 1]]
+        probability = [p if p >= floor else 0.0 for p in probability]
+    total, mass = sum(probability), 0.0
+    for i in order:
+        mass += probability[i]
+        if mass >= sampling.top_p * total:
+            probability = [p if p >= probability[i] else 0.0 for p in probability]
+            break
+    return np.array(probability) / sum(probability)
+
+
+def draw(logits_V: Tensor, sampling: Sampling, draws: int = DRAWS) -> tuple[np.ndarray, Tensor]:
+    """Draw as one row after the other of a batch, each with its own seed."""
+    rows = Rows([sampling] * draws, [sample_seed(sampling.seed, i) for i in range(draws)])
+    tokens_B, logprobs_B = sample(logits_V.expand(draws, -1).contiguous(), rows, [3] * draws)
+    return np.bincount(tokens_B.numpy(), minlength=len(logits_V)), logprobs_B
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(1.0),
+        Sampling(0.5, seed=1),
+        Sampling(1.3, seed=2),
+        Sampling(1.0, top_k=5),
+        Sampling(0.8, top_p=0.7),
+        Sampling(1.3, top_k=12, top_p=0.9),
+        Sampling(1.0, top_k=1000),
+    ],
+    ids=lambda s: f"T{s.temperature}-k{s.top_k}-p{s.top_p}",
+)
+def test_draws_follow_the_exact_distribution(sampling: Sampling) -> None:
+    logits_V = torch.randn(VOCAB, generator=torch.Generator().manual_seed(5)) * 1.5
+    expected = exact_distribution(logits_V, sampling)
+    counts, _ = draw(logits_V, sampling)
+    assert counts[expected == 0].sum() == 0, "a token was drawn that the cut forbids"
+    kept = expected > 0
+    assert stats.chisquare(counts[kept], expected[kept] * DRAWS).pvalue > 1e-4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    temperature=st.sampled_from([0.3, 1.0, 2.0]),
+    top_k=st.integers(0, 150),
+    top_p=st.sampled_from([1.0, 0.99, 0.9, 0.5, 1e-6]),
+    coarse=st.booleans(),
+)
+def test_the_cut_keeps_the_exact_set(seed: int, temperature: float, top_k: int, top_p: float, coarse: bool) -> None:
+    """Every token that may be drawn is drawn and no other: 2000 draws hit only the kept set, ties and all."""
+    generator = torch.Generator().manual_seed(seed)
+    logits_V = torch.randn(120, generator=generator) * 2
+    if coarse:
+        logits_V = logits_V.round()
+    sampling = Sampling(temperature, top_k, top_p)
+    expected = exact_distribution(logits_V, sampling)
+    counts, _ = draw(logits_V, sampling, 2000)
+    assert counts[expected == 0].sum() == 0
+    assert (counts[expected > 0.01] > 0).all()
+
+
+def test_a_nucleus_wider_than_the_first_look_is_whole() -> None:
+    logits_V = torch.zeros(3000)
+    counts, _ = draw(logits_V + torch.linspace(0, 0.01, 3000), Sampling(1.0, top_p=0.5), 60_000)
+    assert (counts[1510:] > 0).all()
+    assert counts[:1490].sum() == 0
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.3])
+@pytest.mark.parametrize("cut", [{}, {"top_k": 3}, {"top_p": 0.5}])
+def test_logprob_is_the_tempered_one_before_any_cut(temperature: float, cut: dict[str, float]) -> None:
+    logits_BV = torch.randn(64, VOCAB, generator=torch.Generator().manual_seed(1)) * 3
+    rows = Rows([Sampling(temperature, **cut)] * 64, list(range(64)))  # type: ignore[arg-type]  # one of two fields
+    tokens_B, logprobs_B = sample(logits_BV, rows, [0] * 64)
+    expected_B = torch.log_softmax(logits_BV / temperature, dim=-1).gather(1, tokens_B[:, None])[:, 0]
+    torch.testing.assert_close(logprobs_B, expected_B, rtol=0, atol=2e-6)
+
+
+def test_greedy_rows_take_the_best_with_its_logprob_at_temperature_1() -> None:
+    logits_BV = torch.randn(6, VOCAB, generator=torch.Generator().manual_seed(1)) * 3
+    mixed = [Sampling(0), Sampling(2.0), Sampling(0, top_k=2), Sampling(0.1), Sampling(0, top_p=0.1), Sampling(1)]
+    tokens_B, logprobs_B = sample(logits_BV, Rows(mixed, [0] * 6), [0] * 6)
+    alone_B, alone_logprobs_B = sample(logits_BV, Rows([Sampling(0)] * 6, [0] * 6), [0] * 6)
+    greedy = [0, 2, 4]
+    assert torch.equal(tokens_B[greedy], logits_BV.argmax(-1)[greedy])
+    assert torch.equal(alone_B, logits_BV.argmax(-1))
+    torch.testing.assert_close(alone_logprobs_B, torch.log_softmax(logits_BV, -1).max(-1).values)
+    assert torch.equal(logprobs_B[greedy], alone_logprobs_B[greedy])
+
+
+def test_a_draw_does_not_depend_on_the_company() -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits_BV = torch.randn(32, VOCAB, generator=generator)
+    mixed = [
+        Sampling((0, 0.7, 1, 1.4)[i % 4], top_k=(0, 4, 0)[i % 3], top_p=(1.0, 0.8)[i % 2], seed=i * 7)
+        for i in range(32)
+    ]
+    positions = [i % 9 for i in range(32)]
+    tokens_B, logprobs_B = sample(logits_BV, Rows(mixed, [s.seed for s in mixed]), positions)
+    for i in range(32):
+        token_1, logprob_1 = sample(logits_BV[i : i + 1], Rows([mixed[i]], [mixed[i].seed]), positions[i : i + 1])
+        assert token_1.item() == tokens_B[i].item()
+        assert logprob_1.item() == pytest.approx(logprobs_B[i].item(), abs=1e-6)
+
+
+def test_uniforms_are_uniform_and_unrelated_across_seeds_and_positions() -> None:
+    seeds = np.arange(300, dtype=np.uint64)
+    positions = np.arange(300, dtype=np.uint64)
+    grid = np.stack([uniforms(seeds, np.full_like(seeds, p)) for p in positions])
+    assert 0 <= grid.min() <= grid.max() < 1
+    assert stats.kstest(grid.ravel(), "uniform").pvalue > 1e-3
+    assert len(np.unique(grid)) == grid.size
+    for one, other in ((grid[:, :-1], grid[:, 1:]), (grid[:-1], grid[1:])):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.015
+
+
+def test_sample_seeds_differ_survive_json_in_a_browser_and_begin_with_the_seed_itself() -> None:
+    seeds = {sample_seed(seed, index) for seed in range(200) for index in range(1, 50)}
+    assert len(seeds) == 200 * 49
+    assert all(0 <= seed < 2**53 for seed in seeds)
+    assert sample_seed(17, 0) == 17
+    assert sample_seed(-1, 3) == sample_seed(2**64 - 1, 3)
+
+
+def test_logits_that_are_not_finite_are_refused() -> None:
+    for bad in (float("nan"), float("inf")):
+        logits_BV = torch.zeros(2, VOCAB)
+        logits_BV[1, 7] = bad
+        for sampling in (Sampling(0), Sampling(1), Sampling(1, top_p=0.9)):
+            with pytest.raises(Refusal, match="not finite"):
+                sample(logits_BV.clone(), Rows([sampling] * 2, [1, 2]), [0, 0])
+
+
+def test_a_temperature_close_to_zero_is_greedy() -> None:
+    logits_BV = torch.randn(8, VOCAB, generator=torch.Generator().manual_seed(3)) * 10
+    tokens_B, _ = sample(logits_BV, Rows([Sampling(1e-30)] * 8, list(range(8))), [0] * 8)
+    assert torch.equal(tokens_B, logits_BV.argmax(-1))
