@@ -79,6 +79,8 @@ class Settings:
         for name in ("z_loss", "validate_every"):
             if getattr(self, name) < 0:
                 raise Refusal(f"{name} {getattr(self, name)} is negative")
+        if self.warmup >= self.steps:
+            raise Refusal(f"warmup {self.warmup} leaves nothing of {self.steps} steps: give less warmup or more steps")
         self.optimization().check()
 
     def optimization(self) -> Optimization:

@@ -52,7 +52,7 @@ class Settings:
     epochs: int = 2  # times that each conversation is seen
     lr: float = 1e-4  # peak learning rate; about 1e-3 for a few million parameters, 2e-5 for a hundred million
     embedding_lr: float = 1.0  # factor on lr for the embeddings
-    warmup: int = 20  # steps over which the learning rate rises; then it falls as a cosine to 0
+    warmup: float = 0.05  # share of the steps over which the learning rate rises; then it falls as a cosine to 0
     weight_decay: float = 0.0  # pull of kernels to zero, times the learning rate
     clip: float = 1.0  # largest norm of a step's gradient
     validate_every: int = 0  # steps between two validation losses; 0 = at the end of each epoch
@@ -69,18 +69,20 @@ class Settings:
                 raise Refusal(f"{name} {value} must be at least 1")
         if not 0.0 <= self.validation < 1.0:
             raise Refusal(f"validation {self.validation} is outside 0 … 1: it is a share of the conversations")
+        if not 0.0 <= self.warmup < 1.0:
+            raise Refusal(f"warmup {self.warmup} is outside 0 … 1: it is a share of the steps")
         if self.validate_every < 0:
             raise Refusal(f"validate_every {self.validate_every} is negative")
         if self.validate_every and not self.validation:
             raise Refusal("validate_every needs a validation share above 0")
-        self.optimization().check()
+        self.optimization(1).check()
 
-    def optimization(self) -> Optimization:
+    def optimization(self, steps: int) -> Optimization:
         """What of this the optimiser and the loop act on."""
         return Optimization(
             lr=self.lr,
             schedule="cosine",
-            warmup=self.warmup,
+            warmup=round(self.warmup * steps),
             weight_decay=self.weight_decay,
             clip=self.clip,
             embedding_lr=self.embedding_lr,
@@ -166,7 +168,7 @@ def run(settings: Settings) -> Path:
     trainer = Trainer(
         settings.out,
         decoder,
-        settings.optimization(),
+        settings.optimization(steps),
         steps=steps,
         stage="sft",
         settings=settings,
