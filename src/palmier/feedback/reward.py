@@ -73,8 +73,9 @@ class ModelReward:
 
         longest = max(len(row) for row in rows)
         # Padding stands on the right, where causal attention never looks; its id does not matter.
-        tokens_BT = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-        last_B = torch.tensor([len(row) - 1 for row in rows])
+        device = self.model.score.weight.device
+        tokens_BT = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
+        last_B = torch.tensor([len(row) - 1 for row in rows], device=device)
         with torch.inference_mode():
             scores: list[float] = self.model.scores(tokens_BT, last_B).float().tolist()
         return scores
