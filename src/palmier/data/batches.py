@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,30 +29,35 @@ def generator(*parts: int | str) -> np.random.Generator:
 
 
 class Epochs:
-    """Batches of row numbers: every epoch holds each of ``rows`` once, in an order of its own."""
+    """Which rows make up a step's batch: every epoch takes them in an order of its own.
 
-    def __init__(self, rows: int, batch: int, seed: int, purpose: str) -> None:
+    With ``keep_rest`` an epoch's last batch may have fewer rows, and every row comes once an
+    epoch. Else all batches are full: the rest of an epoch's order is left out, and where
+    there are fewer rows than a batch they are repeated.
+    """
+
+    def __init__(self, rows: int, batch: int, seed: int, purpose: str, *, keep_rest: bool) -> None:
         if batch < 1:
             raise Refusal(f"a batch of {batch} rows is too small: it needs at least 1")
-        self.rows, self.batch, self.seed, self.purpose = rows, batch, seed, purpose
-        self.steps = -(-rows // batch)
-        self._order: tuple[int, np.ndarray] | None = None
+        self._rows, self._batch, self._seed, self._purpose, self._keep_rest = rows, batch, seed, purpose, keep_rest
+        self.steps = -(-rows // batch) if keep_rest else max(1, rows // batch)
+        self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
 
     def at(self, step: int) -> tuple[int, list[int]]:
-        """The epoch of a step and its row numbers; an epoch's last batch may have fewer rows."""
+        """A step's epoch and its rows."""
         epoch, place = divmod(step, self.steps)
-        if self._order is None or self._order[0] != epoch:
-            order = generator(self.seed, self.purpose, epoch).permutation(self.rows)
-            self._order = (epoch, order)
-        return epoch, [int(row) for row in self._order[1][place * self.batch : (place + 1) * self.batch]]
+        if self._order[0] != epoch:
+            self._order = (epoch, generator(self._seed, self._purpose, epoch).permutation(self._rows))
+        rows = self._order[1][place * self._batch : (place + 1) * self._batch]
+        return epoch, (rows if self._keep_rest else np.resize(rows, self._batch)).tolist()
 
 
 class TokenBatches:
     """Windows of a split's token stream, for pre-training.
 
-    ``batch(step)`` gives ``tokens`` and ``targets`` (each the next token), int64 (B, T). An
-    epoch holds every window once; a last batch that would be short is filled with the first
-    windows of that epoch. ``steps_per_epoch`` is the number of batches for that.
+    ``batch(step)`` gives ``tokens`` and ``targets`` (each the next token), int64 (B, T). Every
+    epoch cuts the stream into windows at other places and shuffles them; ``steps_per_epoch``
+    full batches are one. Give ``tokenizer``, so that shards of another one are refused.
     """
 
     def __init__(
@@ -60,24 +66,21 @@ class TokenBatches:
         if length < 1:
             raise Refusal(f"a length of {length} tokens is too small: it needs at least 1")
         self.tokens = Shards(folder, tokenizer).tokens(split)
-        """The whole split, memory-mapped."""
-        self._windows = (len(self.tokens) - 1) // length
-        if self._windows < 1:
+        """The ids of the whole split, memory-mapped."""
+        windows, self._slack = divmod(len(self.tokens) - 1, length)
+        if windows < 1:
             found = f"{folder} holds {len(self.tokens)} tokens for {split}"
-            raise Refusal(f"{found}, too few for one window of {length} + 1: give more text, or a shorter length")
-        self._epochs = Epochs(self._windows, batch, seed, f"windows of {split}")
-        self.length, self._seed = length, seed
-        self._slack = (len(self.tokens) - 1) % length
+            raise Refusal(f"{found}, too few for a window of {length} + 1: give more text, or a shorter length")
+        self._epochs = Epochs(windows, batch, seed, f"windows of {split}", keep_rest=False)
+        self._length, self._seed = length, seed
         self.steps_per_epoch = self._epochs.steps
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """The batch of a step, from 0 without an end."""
         epoch, rows = self._epochs.at(step)
-        rows = (rows * self._epochs.batch)[: self._epochs.batch]
-        # Each epoch cuts the stream at other places, so that no token is always first in its window.
         offset = int(generator(self._seed, "offset of windows", epoch).integers(self._slack + 1))
-        starts = [offset + row * self.length for row in rows]
-        windows = np.stack([self.tokens[start : start + self.length + 1] for start in starts]).astype(np.int64)
+        starts = [offset + row * self._length for row in rows]
+        windows = np.stack([self.tokens[start : start + self._length + 1] for start in starts]).astype(np.int64)
         return {"tokens": torch.from_numpy(windows[:, :-1].copy()), "targets": torch.from_numpy(windows[:, 1:].copy())}
 
 
@@ -102,8 +105,8 @@ class SFTBatches:
         *,
         packed: bool = True,
     ) -> None:
-        self._ids: list[np.ndarray] = []
-        self._masks: list[np.ndarray] = []
+        self._ids: list[npt.NDArray[np.int32]] = []
+        self._masks: list[npt.NDArray[np.bool_]] = []
         self.too_long = 0
         for number, conversation in enumerate(conversations):
             try:
@@ -124,7 +127,7 @@ class SFTBatches:
             raise Refusal(f"no conversation to train on: {reason}")
         lengths = [len(ids) for ids in self._ids]
         self._rows = pack(lengths, length, seed) if packed else [[index] for index in range(len(lengths))]
-        self._epochs = Epochs(len(self._rows), batch, seed, "conversations")
+        self._epochs = Epochs(len(self._rows), batch, seed, "conversations", keep_rest=True)
         self._shape = (batch, length)
         self._padding = template.stop_ids[-1]
         self.steps_per_epoch = self._epochs.steps

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from palmier.data.batches import NO_LOSS, Epochs
 from palmier.data.template import Template
 from palmier.errors import Refusal
-from palmier.records import Conversation, Ranking
+from palmier.records import Answer, Conversation, Ranking
 
 MULTIPLE = 16
 """Rows are padded to a multiple of this, which suits vector units and compiled kernels."""
@@ -26,16 +27,16 @@ MULTIPLE = 16
 @dataclass(frozen=True)
 class _Group:
     conversation: Conversation
-    prompt: list[int]
-    answers: list[list[int]]
-    ranks: list[int]
+    prompt: npt.NDArray[np.int32]
+    answers: tuple[npt.NDArray[np.int32], ...]
+    ranks: tuple[int, ...]
 
 
 class RankedGroups:
     """Groups of K ranked answers in one shape (G, K, T).
 
     ``length`` is the most tokens that prompt and answer may have together; T is the longest
-    row that is kept, rounded up to a multiple of 16. K is the largest group's.
+    row that is kept, rounded up to a multiple of 16, and K is the largest group's.
 
     ``batch(step)`` gives, for G = ``batch`` groups:
     ``tokens`` int64 (G, K, T), padded right; ``answer_mask`` bool (G, K, T), True on the
@@ -47,33 +48,37 @@ class RankedGroups:
     Missing answers of a smaller group are padding and beat nothing. An epoch holds every group
     once; its last batch is filled with empty groups of weight 0.
 
-    Left out and counted: answers longer than ``length`` (``too_long``), rankings without any
-    comparison left (``without_pairs``).
+    Left out and counted: answers too long for ``length`` (``too_long``), rankings without any
+    comparison left (``without_pairs``). "All bad" says nothing about the order and is not read.
     """
 
     def __init__(
         self, rankings: Sequence[Ranking], template: Template, length: int, *, batch: int = 1, seed: int = 0
     ) -> None:
+        """Raises Refusal where no comparison is left, and where an answer's tokens are not this tokenizer's."""
         self.too_long = self.without_pairs = 0
         self._padding = template.stop_ids[-1]
         limit = length // MULTIPLE * MULTIPLE
         self._groups: list[_Group] = []
-        for ranking in rankings:
-            group = self._group(ranking, template, limit)
+        for number, ranking in enumerate(rankings, start=1):
+            try:
+                group = self._group(ranking, template, limit)
+            except Refusal as refusal:
+                raise Refusal(f"ranking {number}: {refusal}") from None
             if group is None:
                 self.without_pairs += 1
             else:
                 self._groups.append(group)
         if not self._groups:
             raise Refusal(
-                f"no comparison in {len(rankings)} rankings: {self.too_long} answers are longer than {limit} tokens, "
-                "and what is left are ties: rank some answers differently, or raise the length"
+                f"no comparison in {len(rankings)} rankings: {self.too_long} answers are longer than {limit} tokens "
+                "with their prompts, all else are ties; rank answers differently, or raise the length"
             )
-        rows = [len(group.prompt) + len(answer) for group in self._groups for answer in group.answers]
-        self.length = -(-max(rows) // MULTIPLE) * MULTIPLE
+        longest = max(len(group.prompt) + len(answer) for group in self._groups for answer in group.answers)
+        self.length = -(-longest // MULTIPLE) * MULTIPLE
         self.width = max(len(group.answers) for group in self._groups)
         self._times = Counter(group.conversation for group in self._groups)
-        self._epochs = Epochs(len(self._groups), batch, seed, "ranked groups")
+        self._epochs = Epochs(len(self._groups), batch, seed, "ranked groups", keep_rest=True)
         self._batch = batch
         self.steps_per_epoch = self._epochs.steps
 
@@ -86,42 +91,51 @@ class RankedGroups:
         return self.at(self._epochs.at(step)[1], self._batch)
 
     def at(self, numbers: Sequence[int], rows: int | None = None) -> dict[str, Tensor]:
-        """The batch of these groups, filled up to ``rows`` with empty ones."""
+        """The batch of these groups of the data set, filled up to ``rows`` with empty ones."""
         shape = (rows or len(numbers), self.width, self.length)
         tokens = np.full(shape, self._padding, dtype=np.int64)
         mask = np.zeros(shape, dtype=bool)
         last = np.zeros(shape[:2], dtype=np.int64)
         better = np.zeros((shape[0], self.width, self.width), dtype=bool)
         weight = np.zeros(shape[0], dtype=np.float32)
-        group_ids = np.full(shape[0], -1, dtype=np.int64)
+        numbered = np.full(shape[0], -1, dtype=np.int64)
         for row, number in enumerate(numbers):
             group = self._groups[number]
-            group_ids[row] = number
             for column, answer in enumerate(group.answers):
                 start, end = len(group.prompt), len(group.prompt) + len(answer)
-                tokens[row, column, :end] = group.prompt + answer
+                tokens[row, column, :start] = group.prompt
+                tokens[row, column, start:end] = answer
                 mask[row, column, start:end] = True
                 last[row, column] = end - 1
             ranks, count = np.array(group.ranks), len(group.ranks)
             better[row, :count, :count] = ranks[:, None] < ranks[None, :]
             weight[row] = 1.0 / self._times[group.conversation]
+            numbered[row] = number
         targets = np.full(shape, NO_LOSS, dtype=np.int64)
         targets[..., :-1] = np.where(mask[..., 1:], tokens[..., 1:], NO_LOSS)
         arrays = {"tokens": tokens, "answer_mask": mask, "targets": targets, "last": last, "better": better}
-        return {
-            name: torch.from_numpy(array) for name, array in (arrays | {"weight": weight, "group": group_ids}).items()
-        }
+        return {name: torch.from_numpy(a) for name, a in (arrays | {"weight": weight, "group": numbered}).items()}
 
     def _group(self, ranking: Ranking, template: Template, limit: int) -> _Group | None:
         prompt = template.prompt(ranking.conversation)
         answers, ranks = [], []
         for answer, rank in zip(ranking.answers, ranking.ranks, strict=True):
+            _refuse_foreign(answer, template)
             ids = template.answer_ids(answer)
             if len(prompt) + len(ids) > limit:
                 self.too_long += 1
             else:
-                answers.append(ids)
+                answers.append(np.array(ids, dtype=np.int32))
                 ranks.append(rank)
         if len(set(ranks)) < 2:
             return None
-        return _Group(ranking.conversation, prompt, answers, ranks)
+        return _Group(ranking.conversation, np.array(prompt, dtype=np.int32), tuple(answers), tuple(ranks))
+
+
+def _refuse_foreign(answer: Answer, template: Template) -> None:
+    """Raise Refusal where an answer's tokens say something else than its text: another tokenizer drew them."""
+    if answer.tokens and template.answer_text(answer.tokens).strip() != answer.text.strip():
+        raise Refusal(
+            f"the tokens of an answer of version {answer.version!r} are not its text in this model's tokenizer: "
+            "train the model that answered, or remove the tokens from the file"
+        )

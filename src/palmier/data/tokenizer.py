@@ -36,6 +36,9 @@ CHATML = (
 )
 """The chat template that is written beside a trained tokenizer, for other programs to use."""
 
+FILES = ("tokenizer.json", "tokenizer_config.json")
+"""What ``Tokenizer.save`` writes."""
+
 SMALLEST = 256 + len(SPECIALS)
 
 
@@ -58,7 +61,7 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
         """Read tokenizer.json and tokenizer_config.json; raises Refusal where they are not usable."""
-        path = Path(folder) / "tokenizer.json"
+        path = Path(folder) / FILES[0]
         text = json.dumps(read_json(path))
         try:
             backend = tokenizers.Tokenizer.from_str(text)
@@ -66,7 +69,7 @@ class Tokenizer:
             raise Refusal(f"{path} is no tokenizer: {error}") from None
         if '"ByteLevel"' not in json.dumps(json.loads(backend.to_str())["decoder"]):
             raise Refusal(f"{path} is not byte-level BPE (as GPT-2's and SmolLM2's are), the one kind Palmier reads")
-        config = read_json(Path(folder) / "tokenizer_config.json")
+        config = read_json(Path(folder) / FILES[1])
         jinja = Path(folder) / "chat_template.jinja"
         if jinja.is_file():
             config["chat_template"] = jinja.read_text("utf-8")
@@ -74,8 +77,8 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json into an existing or new folder."""
-        write_text(Path(folder) / "tokenizer.json", self._backend.to_str(pretty=True))
-        write_json(Path(folder) / "tokenizer_config.json", self.config)
+        write_text(Path(folder) / FILES[0], self._backend.to_str(pretty=True))
+        write_json(Path(folder) / FILES[1], self.config)
 
     @property
     def size(self) -> int:
