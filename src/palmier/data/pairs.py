@@ -1,7 +1,7 @@
 """Rankings as tensors: one prompt's K answers are one batch element (Ouyang et al. 2022, section 3.5).
 
-Used by the reward model and by DPO, whose loss over scores (G, K) is, with C = the pairs of g,
-``sum over g of weight[g] / C · sum over i, j where better[g, i, j] of −log σ(score[g, i] − score[g, j])``.
+Used by the reward model and by DPO, whose loss over scores (G, K) is
+``sum over g, i, j of weights[g, i, j] · −log σ(score[g, i] − score[g, j])``.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class RankedGroups:
     ``tokens`` int64 (G, K, T), padded right; ``answer_mask`` bool (G, K, T), True on the
     answer's tokens and end; ``targets`` int64 (G, K, T), the next token where it is the
     answer's, −100 elsewhere; ``last`` int64 (G, K), the answer's last token, where its score is
-    read; ``better`` bool (G, K, K), True where answer i stands strictly above answer j;
-    ``weight`` float32 (G,), 1 / the rankings of this very prompt, so that each prompt counts
-    once; ``group`` int64 (G,), the group's number in the data set, −1 for a filling one.
-    Missing answers of a smaller group are padding and beat nothing. An epoch holds every group
-    once; its last batch is filled with empty groups of weight 0.
+    read; ``weights`` float32 (G, K, K), above 0 where answer i stands strictly above answer j;
+    ``group`` int64 (G,), the group's number in the data set, −1 for a filling one.
+    The weights of a prompt sum to 1 over the data set, however many answers and rankings it
+    has. Missing answers of a smaller group are padding (``last`` 0) and beat nothing. An epoch
+    holds every group once; its last batch is filled with empty groups.
 
     Left out and counted: answers too long for ``length`` (``too_long``), rankings without any
     comparison left (``without_pairs``). "All bad" says nothing about the order and is not read.
@@ -96,8 +96,7 @@ class RankedGroups:
         tokens = np.full(shape, self._padding, dtype=np.int64)
         mask = np.zeros(shape, dtype=bool)
         last = np.zeros(shape[:2], dtype=np.int64)
-        better = np.zeros((shape[0], self.width, self.width), dtype=bool)
-        weight = np.zeros(shape[0], dtype=np.float32)
+        weights = np.zeros((shape[0], self.width, self.width), dtype=np.float32)
         numbered = np.full(shape[0], -1, dtype=np.int64)
         for row, number in enumerate(numbers):
             group = self._groups[number]
@@ -108,13 +107,13 @@ class RankedGroups:
                 mask[row, column, start:end] = True
                 last[row, column] = end - 1
             ranks, count = np.array(group.ranks), len(group.ranks)
-            better[row, :count, :count] = ranks[:, None] < ranks[None, :]
-            weight[row] = 1.0 / self._times[group.conversation]
+            above = ranks[:, None] < ranks[None, :]
+            weights[row, :count, :count] = above / (above.sum() * self._times[group.conversation])
             numbered[row] = number
         targets = np.full(shape, NO_LOSS, dtype=np.int64)
         targets[..., :-1] = np.where(mask[..., 1:], tokens[..., 1:], NO_LOSS)
-        arrays = {"tokens": tokens, "answer_mask": mask, "targets": targets, "last": last, "better": better}
-        return {name: torch.from_numpy(a) for name, a in (arrays | {"weight": weight, "group": numbered}).items()}
+        arrays = {"tokens": tokens, "answer_mask": mask, "targets": targets, "last": last, "weights": weights}
+        return {name: torch.from_numpy(a) for name, a in (arrays | {"group": numbered}).items()}
 
     def _group(self, ranking: Ranking, template: Template, limit: int) -> _Group | None:
         prompt = template.prompt(ranking.conversation)
@@ -133,8 +132,11 @@ class RankedGroups:
 
 
 def _refuse_foreign(answer: Answer, template: Template) -> None:
-    """Raise Refusal where an answer's tokens say something else than its text: another tokenizer drew them."""
-    if answer.tokens and template.answer_text(answer.tokens).strip() != answer.text.strip():
+    """Raise Refusal where an answer's tokens do not begin with its text: another tokenizer drew them.
+
+    They may say more than the text, which a stop string cuts.
+    """
+    if answer.tokens and not template.answer_text(answer.tokens).strip().startswith(answer.text.strip()):
         raise Refusal(
             f"the tokens of an answer of version {answer.version!r} are not its text in this model's tokenizer: "
             "train the model that answered, or remove the tokens from the file"
