@@ -50,6 +50,11 @@ class Workspace:
         return self.home / "prompts.jsonl"
 
     @property
+    def draws(self) -> Path:
+        """Answers that were drawn for /rank and wait to be ordered, one JSON file a draw."""
+        return self.home / "draws"
+
+    @property
     def improve(self) -> Path:
         """One folder an `improve`, kept until it has ended so that it can be resumed."""
         return self.home / "improve"

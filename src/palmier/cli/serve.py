@@ -1,0 +1,92 @@
+"""`palmier serve`: the chat and ranking pages, and the API, on this machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from palmier.errors import Refusal
+from palmier.workspace import Workspace
+
+GRACE_SECONDS = 2
+"""How long open streams may go on after Ctrl-C."""
+
+
+def serve(
+    *,
+    port: int = 8000,
+    home: Path | None = None,
+    model: str | None = None,
+    browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
+) -> None:
+    """Serve the chat and ranking pages, and the API, on this machine.
+
+    Parameters
+    ----------
+    port
+        Port on 127.0.0.1.
+    home
+        Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier. A new one begins
+        with the embedded model, SmolLM2-135M-Instruct.
+    model
+        Let this one answer from now on: a version (0002), a model's folder or a run's folder.
+    browser
+        Open the chat page in the browser, where there is one.
+    """
+    listener = listen(port)
+    workspace = Workspace(home.expanduser()) if home else Workspace.default()
+    # torch takes a second to import: the port is checked before, so that a refusal is quick.
+    import uvicorn
+
+    from palmier.serve.app import create_app, open_home
+
+    serving = open_home(workspace, model)
+    version = serving.versions.get(serving.live.state.current)
+    address = f"http://127.0.0.1:{port}"
+    print(f"Palmier: {version.label} (version {version.name}) answers at {address} — ranking at {address}/rank")
+    print("Ctrl-C ends it.", flush=True)
+    # The listener holds connections in its queue already, so the browser may come at once.
+    if browser and has_screen():
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    config = uvicorn.Config(
+        create_app(serving),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(port: int) -> socket.socket:
+    """A socket bound to the port on loopback. Raises Refusal naming the port where that can't be."""
+    if not 1 <= port <= 65535:
+        raise Refusal(f"port {port} is none: choose one from 1 to 65535, for example --port 8000")
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        # At once: two sockets may be bound to one port as long as neither listens.
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            other = port + 1 if port < 65535 else port - 1
+            raise Refusal(f"port {port} is in use: take another one with --port {other}") from None
+        raise Refusal(f"port {port} can't be used ({error.strerror}): take another one with --port 8000") from None
+    return listener
+
+
+def has_screen() -> bool:
+    """Whether a browser window can open: elsewhere a text browser would take the terminal over."""
+    if sys.platform.startswith("linux"):
+        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return True

@@ -1,0 +1,132 @@
+"""The HTTP server: the pages, OpenAI's API and the pages' own, for this machine alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from palmier import __version__
+from palmier.errors import Refusal
+from palmier.feedback.store import Store
+from palmier.model.gguf import embedded_model
+from palmier.serve import completions, conversations, ranking
+from palmier.serve.draws import Draws
+from palmier.serve.guard import Guard
+from palmier.serve.live import Live
+from palmier.serve.serving import Given, Serving, add_error_handlers
+from palmier.versions import CARD, Version, Versions
+from palmier.workspace import Workspace, resolve_model
+
+PAGE = Path(__file__).parent / "page"
+
+pages = APIRouter(include_in_schema=False)
+
+
+class _Files(StaticFiles):
+    """The pages' own files; a browser asks each time whether they have changed."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"
+        return response
+
+
+@pages.get("/")
+async def chat_page() -> FileResponse:
+    return FileResponse(PAGE / "index.html", headers={"cache-control": "no-cache"})
+
+
+@pages.get("/rank")
+async def rank_page() -> FileResponse:
+    return FileResponse(PAGE / "rank.html", headers={"cache-control": "no-cache"})
+
+
+@pages.get("/health")
+async def health(serving: Given) -> JSONResponse:
+    """200 while the engine runs, 503 when it has died."""
+    state = serving.live.state
+    body = {"status": "ok" if serving.live.running else "stopped", "version": state.current}
+    return JSONResponse(body | {"under_way": state.under_way}, 200 if serving.live.running else 503)
+
+
+def first_version(workspace: Workspace, spec: str | None = None) -> Version:
+    """The version that answers. A new home gets its first one, out of the embedded model.
+
+    Where ``spec`` names a version it is promoted; another model is made a version first,
+    unless it is one already. Raises Refusal.
+    """
+    versions = Versions(workspace)
+    current = versions.current()
+    if spec is None:
+        if current is not None:
+            return current
+        return versions.promote(_as_version(versions, embedded_model(workspace)).name)
+    if any(version.name == spec for version in versions.all()):
+        return versions.promote(spec)
+    return versions.promote(_as_version(versions, resolve_model(spec, workspace)).name)
+
+
+def _as_version(versions: Versions, model: Path) -> Version:
+    """The version made of a model's folder before, or a new one."""
+    for version in versions.all():
+        if version.card.get("source") == str(model.resolve()) and _same_files(version, model):
+            return version
+    name = "SmolLM2-135M-Instruct" if model.name == "smollm2-135m-instruct" else model.name
+    return versions.add(model, label=name, source=str(model.resolve()))
+
+
+def _same_files(version: Version, model: Path) -> bool:
+    """By size and age: a run that went on since has newer files."""
+    for path in model.iterdir():
+        copy = version.folder / path.name
+        if path.is_file() and path.name != CARD:
+            same = copy.is_file() and copy.stat().st_size == path.stat().st_size
+            if not same or copy.stat().st_mtime_ns != path.stat().st_mtime_ns:
+                return False
+    return True
+
+
+def open_home(workspace: Workspace, spec: str | None = None) -> Serving:
+    """Load the version that answers, and the store. Raises Refusal."""
+    first_version(workspace, spec)
+    live = Live(workspace)
+    try:
+        store = Store(workspace.store)
+        return Serving(workspace, Versions(workspace), live, store, Draws(workspace.draws, live))
+    except Refusal:
+        live.close()
+        raise
+
+
+def create_app(serving: Serving) -> FastAPI:
+    """The ASGI application; it closes ``serving`` when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await serving.draws.close()
+        serving.live.close()
+        serving.store.close()
+
+    # FastAPI's own documentation pages load scripts from elsewhere, so they are off.
+    app = FastAPI(
+        title="Palmier",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/schema",
+    )
+    app.state.serving = serving
+    for router in (pages, completions.router, conversations.router, ranking.router):
+        app.include_router(router)
+    app.mount("/page", _Files(directory=PAGE), name="page")
+    add_error_handlers(app)
+    app.add_middleware(Guard)
+    return app

@@ -1,0 +1,182 @@
+"""The turn loop: a conversation goes in, text comes out piece by piece, an Answer remains.
+
+Between the engine, which knows ids, and whoever reads text: the HTTP routes and the ranking
+page. Text is cut at whole characters and, where a caller gave stop strings, before them.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from palmier.data.template import Template
+from palmier.data.tokenizer import Stream
+from palmier.feedback.store import StoredMessage
+from palmier.generate.requests import Event
+from palmier.generate.sampling import sample_seed
+from palmier.records import Answer, Conversation, Finish, Message, Sampling
+from palmier.serve.live import Live, Ticket
+
+CHAT_TEMPERATURE = 0.7
+CHAT_TOP_P = 0.9
+CHAT_TOKENS = 512
+"""A chat's defaults: small models ramble above these."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """New text of sample ``index`` (possibly empty); ``finish`` stands on its last piece."""
+
+    index: int
+    text: str
+    finish: Finish | None = None
+
+
+class Turn:
+    """One request being answered: read `pieces` to the end, or until you have had enough."""
+
+    def __init__(self, live: Live, ticket: Ticket, stops: Sequence[str] = ()) -> None:
+        self._live = live
+        self._ticket = ticket
+        self._voices = [_Voice(ticket.template, stops) for _ in range(ticket.n)]
+
+    @property
+    def version(self) -> str:
+        return self._ticket.version
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self._ticket.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(len(voice.tokens) for voice in self._voices)
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """Text as it is drawn. Whoever leaves early gives the request up, and its slots are free again."""
+        try:
+            async for events in self._ticket.events():
+                for event in events:
+                    voice = self._voices[event.index]
+                    if voice.finish is None:
+                        yield Piece(event.index, voice.hear(event), voice.finish)
+                if all(voice.finish for voice in self._voices):
+                    return
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End what is not finished; `pieces` then ends too, with finish "cancelled"."""
+        if self._ticket.unfinished:
+            self._live.cancel(self._ticket)
+
+    def answers(self) -> list[Answer]:
+        """What was said so far; samples that have not ended count as cancelled.
+
+        Each answer's sampling holds the seed that draws it again alone.
+        """
+        sampling = self._ticket.sampling
+        return [
+            Answer(
+                text=voice.text,
+                version=self.version,
+                tokens=tuple(voice.tokens),
+                logprobs=tuple(voice.logprobs),
+                finish=voice.finish or "cancelled",
+                sampling=replace(sampling, seed=sample_seed(sampling.seed, index)),
+            )
+            for index, voice in enumerate(self._voices)
+        ]
+
+
+async def begin(
+    live: Live,
+    conversation: Conversation,
+    sampling: Sampling,
+    *,
+    n: int = 1,
+    version: str | None = None,
+    stops: Sequence[str] = (),
+) -> Turn:
+    """Ask a version for ``n`` answers. Raises what `Live.draw` raises."""
+    return Turn(live, await live.draw(conversation, sampling, n, version), stops)
+
+
+def fresh_seed() -> int:
+    """A seed for whoever gave none; it is stored with the answer. Below 2**31, as clients expect."""
+    return secrets.randbelow(1 << 31)
+
+
+def thread(messages: Sequence[StoredMessage], version: str | None = None) -> Conversation:
+    """The conversation that an answer continues.
+
+    Several assistant's messages in a row are alternatives to one another (drawn again, or by
+    several versions side by side): the last one counts, or the last one by ``version`` where
+    there is one. A trailing run of them is dropped: the next answer is one more alternative.
+    """
+    kept: list[Message] = []
+    run: list[StoredMessage] = []
+    for stored in messages:
+        if stored.message.role == "assistant":
+            run.append(stored)
+            continue
+        if run:
+            own = [one for one in run if one.answer is not None and one.answer.version == version]
+            kept.append((own or run)[-1].message)
+            run = []
+        kept.append(stored.message)
+    return Conversation(tuple(kept))
+
+
+def server_event(value: Any) -> str:
+    """One event of a text/event-stream."""
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+@dataclass
+class _Voice:
+    """One sample: its tokens, and the text that is certain so far."""
+
+    template: Template
+    stops: Sequence[str]
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    text: str = ""
+    finish: Finish | None = None
+    _held: str = ""
+
+    def __post_init__(self) -> None:
+        self._stream = Stream(self.template.tokenizer)
+
+    def hear(self, event: Event) -> str:
+        """Take one event in; returns the text that it makes certain."""
+        self.finish = event.finish
+        fresh = ""
+        if event.token is not None:
+            self.tokens.append(event.token)
+            self.logprobs.append(event.logprob)
+            if event.token not in self.template.stop_ids:
+                fresh = self._stream.push(event.token)
+        if event.finish is not None:
+            fresh += self._stream.flush()
+        fresh = self._until_stop(self._held + fresh)
+        self.text += fresh
+        return fresh
+
+    def _until_stop(self, text: str) -> str:
+        """``text`` up to a stop string; what might become one is held back for the next piece."""
+        found = [place for stop in self.stops if (place := text.find(stop)) >= 0]
+        if found:
+            self.finish, self._held = "stop", ""
+            return text[: min(found)]
+        keep = 0
+        if self.finish is None:
+            longest = max((len(stop) for stop in self.stops), default=1)
+            for length in range(1, min(longest, len(text) + 1)):
+                if any(stop.startswith(text[-length:]) for stop in self.stops):
+                    keep = length
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]

@@ -1,0 +1,208 @@
+"""Answers that were drawn to be ranked: kept on the disk until somebody has ordered them.
+
+So a page that is loaded again, or a server that was killed, goes on where the person was. A
+draw that was ranked stays for a while: undo brings it back with its order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from palmier.errors import Refusal
+from palmier.records import Answer, Conversation, Sampling
+from palmier.serve.chat import Turn, begin
+from palmier.serve.live import Live, Stopped
+from palmier.workspace import clear_leftovers, read_json, write_json
+
+MOST_PENDING = 32
+MOST_RANKED = 10
+"""Draws kept for one person: those that wait to be ranked, and those that undo can bring back."""
+
+SNAPSHOT_SECONDS = 0.15
+"""How often a page that watches is told what has been written so far."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """K answers to one conversation. ``shown[j]`` is the index of the answer at place j on the screen.
+
+    ``ranks``, ``all_bad`` and ``ranking`` (the number in the store) belong to the state "ranked";
+    after an undo they tell the order to begin with. ``revision`` counts the undos.
+    """
+
+    id: str
+    annotator: str
+    conversation: Conversation
+    version: str
+    shown: tuple[int, ...]
+    created: float
+    state: Literal["drawing", "ready", "ranked"] = "drawing"
+    answers: tuple[Answer, ...] = ()
+    problem: str = ""
+    revision: int = 0
+    ranks: tuple[int, ...] = ()
+    all_bad: bool = False
+    ranking: int = 0
+
+    @property
+    def key(self) -> str:
+        """What makes the confirmation of this draw count once, however often it is sent."""
+        return f"{self.id}-{self.revision}"
+
+    def to_json(self) -> dict[str, Any]:
+        return vars(self) | {
+            "conversation": self.conversation.to_json(),
+            "answers": [answer.to_json() for answer in self.answers],
+            "shown": list(self.shown),
+            "ranks": list(self.ranks),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Draw:
+        fields = dict(value)
+        fields["conversation"] = Conversation.from_json(value["conversation"])
+        fields["answers"] = tuple(Answer.from_json(answer) for answer in value["answers"])
+        return cls(**fields | {"shown": tuple(value["shown"]), "ranks": tuple(value["ranks"])})
+
+
+class Draws:
+    """The draws of one home. Used from the event loop alone."""
+
+    def __init__(self, folder: Path, live: Live) -> None:
+        self._folder = folder
+        self._live = live
+        self._turns: dict[str, Turn] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(folder)
+        stored = [Draw.from_json(read_json(path)) for path in folder.glob("*.json")]
+        self._draws = {draw.id: draw for draw in sorted(stored, key=lambda draw: draw.created)}
+
+    async def begin(
+        self, annotator: str, conversation: Conversation, sampling: Sampling, n: int, version: str | None
+    ) -> Draw:
+        """Begin to draw ``n`` answers; they go on being written whoever watches. Raises what `Live.draw` raises."""
+        turn = await begin(self._live, conversation, sampling, n=n, version=version)
+        shown = random.SystemRandom().sample(range(n), n)
+        draw = Draw(uuid.uuid4().hex, annotator, conversation, turn.version, tuple(shown), time.time())
+        self._draws[draw.id] = draw
+        self._turns[draw.id] = turn
+        self._tasks[draw.id] = asyncio.create_task(self._write(draw, turn))
+        self._prune(annotator)
+        return self.get(draw.id)
+
+    def get(self, name: str) -> Draw:
+        """A draw with what has been written so far. Raises Refusal where there is none."""
+        draw = self._draws.get(name)
+        if draw is None:
+            raise Refusal(f"there is no draw {name!r}: it was skipped, or is too old; draw again")
+        turn = self._turns.get(name)
+        return draw if turn is None else replace(draw, answers=tuple(turn.answers()))
+
+    def pending(self, annotator: str) -> Draw | None:
+        """The newest draw that a person has not ranked."""
+        open_ = [draw for draw in self._draws.values() if draw.annotator == annotator and draw.state != "ranked"]
+        return self.get(open_[-1].id) if open_ else None
+
+    async def finished(self, name: str) -> Draw:
+        """Wait until every answer has ended. Raises Refusal where it could not be drawn."""
+        task = self._tasks.get(name)
+        if task is not None:
+            await asyncio.wait({task})
+        draw = self.get(name)
+        if draw.problem:
+            raise Refusal(draw.problem)
+        return draw
+
+    async def watch(self, name: str) -> AsyncGenerator[Draw, None]:
+        """The draw now, after every change, and at its end."""
+        last: Draw | None = None
+        while True:
+            draw = self.get(name)
+            if draw != last:
+                yield draw
+                last = draw
+            if draw.state != "drawing":
+                return
+            await asyncio.wait({self._tasks[name]}, timeout=SNAPSHOT_SECONDS)
+
+    def ranked(self, draw: Draw, ranks: tuple[int, ...], all_bad: bool, ranking: int) -> None:
+        """Note that a draw was ranked, and as which number of the store."""
+        self._keep(replace(draw, state="ranked", ranks=ranks, all_bad=all_bad, ranking=ranking))
+        self._prune(draw.annotator)
+
+    def reopen(self, annotator: str) -> Draw | None:
+        """Bring back the draw whose ranking was withdrawn last; None where it is not kept any more."""
+        done = [draw for draw in self._draws.values() if draw.annotator == annotator and draw.state == "ranked"]
+        if not done:
+            return None
+        last = max(done, key=lambda draw: draw.ranking)
+        again = replace(last, state="ready", revision=last.revision + 1, created=time.time())
+        self._keep(again)
+        return again
+
+    def drop(self, name: str) -> None:
+        """Throw a draw away; what is still being written is given up."""
+        self.get(name)
+        self._forget(name)
+
+    async def close(self) -> None:
+        """Give up what is being written."""
+        for turn in self._turns.values():
+            turn.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks.values()), timeout=5)
+
+    async def _write(self, draw: Draw, turn: Turn) -> None:
+        try:
+            async with aclosing(turn.pieces()) as pieces:
+                async for _ in pieces:
+                    pass
+            problem = ""
+        except (Refusal, Stopped) as error:
+            problem = str(error)
+        del self._turns[draw.id]
+        answers = turn.answers()
+        if draw.id in self._draws:
+            if not problem and any(answer.finish == "cancelled" for answer in answers):
+                problem = "the drawing was stopped: draw again"
+            done = replace(draw, state="ready", answers=tuple(answers), problem=problem)
+            if problem:
+                self._draws[draw.id] = done
+            else:
+                await asyncio.to_thread(write_json, self._path(draw.id), done.to_json())
+                if draw.id in self._draws:
+                    self._draws[draw.id] = done
+                else:  # skipped while it was being written to the disk
+                    self._path(draw.id).unlink(missing_ok=True)
+        del self._tasks[draw.id]
+
+    def _keep(self, draw: Draw) -> None:
+        write_json(self._path(draw.id), draw.to_json())
+        self._draws.pop(draw.id, None)
+        self._draws[draw.id] = draw
+
+    def _prune(self, annotator: str) -> None:
+        own = [draw for draw in self._draws.values() if draw.annotator == annotator]
+        waiting = [draw for draw in own if draw.state != "ranked"]
+        ranked = [draw for draw in own if draw.state == "ranked"]
+        for draw in waiting[:-MOST_PENDING] + ranked[:-MOST_RANKED]:
+            self._forget(draw.id)
+
+    def _forget(self, name: str) -> None:
+        del self._draws[name]
+        turn = self._turns.get(name)
+        if turn is not None:
+            turn.cancel()
+        self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.json"

@@ -1,0 +1,83 @@
+"""A version in memory: its weights, its engine and its chat template."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palmier.data.template import Template
+from palmier.errors import Refusal
+from palmier.generate.engine import Engine
+from palmier.model.checkpoint import load as load_decoder
+from palmier.model.decoder import Decoder
+from palmier.scale.runtime import default_dtype
+from palmier.versions import Version
+
+if TYPE_CHECKING:
+    from palmier.model.config import ModelConfig
+    from palmier.serve.live import Ticket
+
+SLOTS = 12
+"""Answers that one version draws at the same time: nine to be ranked, and a few chats beside them."""
+
+CACHE_BYTES = 1 << 30
+"""Most memory for one version's keys and values; a large model's context is cut to fit."""
+
+QUEUE = 64
+"""Requests that may wait for a slot; one more is answered "ask again later"."""
+
+
+@dataclass
+class Loaded:
+    """One version that can answer, and the requests that it is answering."""
+
+    version: Version
+    decoder: Decoder
+    template: Template
+    engine: Engine
+    tickets: dict[str, Ticket] = field(default_factory=dict)
+    used: float = field(default_factory=time.monotonic)
+    chosen: bool = False
+    """Somebody asked for it by name: it stays after its last answer, as long as there is room."""
+
+    def new_engine(self) -> Engine:
+        """An engine without requests, for the same weights."""
+        return _engine(self.decoder)
+
+
+def load(version: Version) -> Loaded:
+    """Read a version from its folder. Raises Refusal where it is damaged or memory is too short."""
+    dtype = default_dtype()
+    _check_memory(version, dtype.itemsize)
+    template = Template.load(version.folder)
+    decoder = load_decoder(version.folder, dtype).eval()
+    return Loaded(version, decoder, template, _engine(decoder))
+
+
+def context_length(config: ModelConfig, itemsize: int) -> int:
+    """Positions a slot: the model's own, or as many as ``CACHE_BYTES`` hold."""
+    position = 2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize
+    return max(1, min(config.max_positions, CACHE_BYTES // (SLOTS * position)))
+
+
+def _engine(decoder: Decoder) -> Engine:
+    context = context_length(decoder.config, default_dtype().itemsize)
+    return Engine(decoder, slots=SLOTS, context=context, queue=QUEUE)
+
+
+def _check_memory(version: Version, itemsize: int) -> None:
+    """Refuse before the machine begins to swap; where the system does not tell, go on."""
+    stored = sum(path.stat().st_size for path in version.folder.glob("*.safetensors"))
+    # Weights are stored in 2 or 4 bytes a number; in 2 they may have to be widened to 4.
+    wanted = stored * (2 if itemsize == 4 else 1) + CACHE_BYTES
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.is_file():
+        return
+    free = next(int(line.split()[1]) * 1024 for line in meminfo.open() if line.startswith("MemAvailable"))
+    if wanted > free:
+        raise Refusal(
+            f"version {version.name} needs about {wanted / 2**30:.1f} GiB of memory and {free / 2**30:.1f} are free: "
+            "close something, or answer with a smaller model"
+        )

@@ -1,0 +1,36 @@
+"""Requests of an ordinary day, offered for ranking in a home that has no prompts of its own."""
+
+from __future__ import annotations
+
+STARTERS = (
+    "Write a short e-mail to my landlord: the heating has not worked since Monday, and I need it mended this week.",
+    "Write a short e-mail to my boss asking for next Friday off.",
+    "Write a friendly message to a neighbour whose music is too loud at night.",
+    "Write an e-mail to a shop: the parcel came with a broken cup, and I would like a new one.",
+    "Write a short thank-you note to a friend who helped me move house.",
+    "Write an e-mail that moves a dentist's appointment from Tuesday to a later day.",
+    "Write a polite reminder to a customer whose invoice is two weeks late.",
+    "Write a short invitation to a birthday picnic in the park on Saturday.",
+    "Write an e-mail to a teacher: my child is ill and stays at home today.",
+    "Write a short message that turns down an invitation without hurting anyone.",
+    "Explain to a child why the sky is blue.",
+    "Explain to a child why the moon changes its shape.",
+    "Explain in three sentences what inflation is.",
+    "Explain what a password manager is to somebody who has never used one.",
+    "Explain the difference between weather and climate.",
+    "Explain how a bicycle stays upright.",
+    "Write a Python function that returns the largest number in a list.",
+    "Write a Python function that counts the vowels in a text.",
+    "Write a Python function that tells whether a word reads the same backwards.",
+    "Write a Python function that adds up the even numbers of a list.",
+    "Give me five ideas for a quick supper with potatoes.",
+    "Give me three tips for falling asleep more easily.",
+    "Give me four questions to ask before renting a flat.",
+    "Suggest a plan for a rainy Sunday with two small children.",
+    "Suggest three names for a small bakery, each with a reason.",
+    "Summarise in one sentence: The meeting was moved to Thursday because the room was double-booked on Wednesday.",
+    "Make this sentence friendlier: Send me the report today.",
+    "Turn these notes into a sentence: train late, arrive 9 pm, please keep dinner warm.",
+    "Write a four-line poem about the first snow.",
+    "Write the beginning of a story about a lighthouse keeper who finds a letter.",
+)
