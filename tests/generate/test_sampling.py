@@ -86,10 +86,12 @@ def test_the_cut_keeps_the_exact_set(seed: int, temperature: float, top_k: int, 
 
 
 def test_a_nucleus_wider_than_the_first_look_is_whole() -> None:
-    logits_V = torch.zeros(3000)
-    counts, _ = draw(logits_V + torch.linspace(0, 0.01, 3000), Sampling(1.0, top_p=0.5), 60_000)
-    assert (counts[1510:] > 0).all()
-    assert counts[:1490].sum() == 0
+    """The search looks at 64 tokens first, then at 512, then at all 700."""
+    for top_p in (0.5, 0.9):
+        counts, _ = draw(torch.linspace(0, 0.01, 700), Sampling(1.0, top_p=top_p), 16_000)
+        edge = round(700 * (1 - top_p))
+        assert (counts[edge + 3 :] > 0).all()
+        assert counts[: edge - 3].sum() == 0
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.3])

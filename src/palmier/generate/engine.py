@@ -229,15 +229,15 @@ class Engine:
 
     def _check(self, request: Request) -> None:
         if request.id in self._groups or any(event.id == request.id for event in self._cancelled):
-            raise Refusal(f"request {request.id} is already running: ids must differ")
+            raise Refusal(f"{request.id} is already running: ids must differ")
         if len(request.prompt) >= self.context:
             raise Refusal(
-                f"the prompt has {len(request.prompt)} tokens and the context holds {self.context}, "
+                f"{request.id}: the prompt has {len(request.prompt)} tokens and the context holds {self.context}, "
                 "the answer included: shorten the prompt"
             )
         vocab = self.decoder.config.vocab_size
         if not 0 <= min(request.prompt) <= max(request.prompt) < vocab:
-            raise Refusal(f"request {request.id}: the prompt has a token outside the vocabulary 0 … {vocab - 1}")
+            raise Refusal(f"{request.id}: the prompt has a token outside the vocabulary 0 … {vocab - 1}")
 
     def _admit(self) -> None:
         while self._queue and len(self._rows) < self.slots:

@@ -30,9 +30,9 @@ class Request:
 
     def __post_init__(self) -> None:
         if not self.prompt:
-            raise Refusal(f"request {self.id}: the prompt holds no token")
+            raise Refusal(f"{self.id}: the prompt holds no token")
         if self.n < 1:
-            raise Refusal(f"request {self.id}: n is {self.n}, ask for at least one answer")
+            raise Refusal(f"{self.id}: n is {self.n}, ask for at least one answer")
 
 
 @dataclass(frozen=True, slots=True)

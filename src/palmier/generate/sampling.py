@@ -38,6 +38,11 @@ def sample_seed(seed: int, index: int) -> int:
     return _mix_number(_mix_number(seed) + index * _GAMMA) >> 11
 
 
+def prompt_seed(seed: int, index: int) -> int:
+    """Return the seed of prompt ``index`` of many that share one ``seed``; unrelated to any `sample_seed` of it."""
+    return _mix_number(_mix_number(~seed) + (index + 1) * _GAMMA) >> 11
+
+
 def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Return one number in [0, 1) for each (seed, position): SplitMix64 as a counter-based generator.
 
