@@ -77,11 +77,12 @@ def locked(run: Path) -> Iterator[None]:
 def finished(run: Path, stage: str, settings: Any) -> Path | None:
     """The finished model of a run with these very settings, or None where there is more to do.
 
-    Raises Refusal where ``run`` was made with other settings or by another stage.
+    Clears what a dead process left half written. Raises Refusal where ``run`` was made with other settings or by another stage.
     """
     if not (run / "run.json").is_file():
         return None
     compare(run, stage, settings_json(settings), {})
+    clear_leftovers(run)
     if not (run / "latest").is_file():
         return None
     folder = latest_step(run)

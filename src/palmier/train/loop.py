@@ -211,7 +211,7 @@ class Trainer:
 
     def _compile_pays(self, tokens_per_step: int) -> tuple[bool, str]:
         if self.how.compile == "no":
-            return False, "not compiled as asked"
+            return False, "not compiled"
         if not runtime.has_compiler():
             return False, "not compiled: there is no C++ compiler here"
         if self.how.compile == "yes":
