@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,19 +54,20 @@ class Tokenizer:
         backend.no_truncation()
         backend.encode_special_tokens = True
         self._bytes = _token_bytes(backend)
-        self.fingerprint = _fingerprint(backend)
-        """Hash of all that decides ids: equal fingerprints, equal ids for every text."""
+        self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        """Hash of the whole tokenizer: equal fingerprints, equal ids for every text."""
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
         """Read tokenizer.json and tokenizer_config.json; raises Refusal where they are not usable."""
         path = Path(folder) / FILES[0]
-        text = json.dumps(read_json(path))
+        if not path.is_file():
+            raise Refusal(f"{path} is missing")
         try:
-            backend = tokenizers.Tokenizer.from_str(text)
+            backend = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # noqa: BLE001  # the library raises bare Exception for a bad file
             raise Refusal(f"{path} is no tokenizer: {error}") from None
-        if '"ByteLevel"' not in json.dumps(json.loads(backend.to_str())["decoder"]):
+        if not isinstance(backend.decoder, decoders.ByteLevel):
             raise Refusal(f"{path} is not byte-level BPE (as GPT-2's and SmolLM2's are), the one kind Palmier reads")
         config = read_json(Path(folder) / FILES[1])
         jinja = Path(folder) / "chat_template.jinja"
@@ -212,10 +212,3 @@ def _token_bytes(backend: tokenizers.Tokenizer) -> list[bytes]:
         else:
             raise Refusal(f"token {token!r} of the tokenizer is not made of bytes: it is no byte-level BPE")
     return table
-
-
-def _fingerprint(backend: tokenizers.Tokenizer) -> str:
-    whole = json.loads(backend.to_str())
-    decisive = {key: whole[key] for key in ("model", "added_tokens", "normalizer", "pre_tokenizer")}
-    text = json.dumps(decisive, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
