@@ -109,26 +109,23 @@ def contains(interval: Interval, value: float) -> bool:
     return interval.low <= value <= interval.high
 
 
-@pytest.mark.parametrize("shift", [60.0, -60.0])
-def test_length_alone_gives_no_win_at_equal_length(shift: float) -> None:
+@pytest.mark.parametrize("quality", [-0.8, 0.0, 1.2])
+@pytest.mark.parametrize("shift", [60.0, 0.0, -60.0])
+def test_quality_is_found_under_length(quality: float, shift: float) -> None:
+    truth = 1 / (1 + np.exp(-quality))
     covered, means = 0, []
     for seed in range(16):
-        outcomes, differences = synthetic(quality=0.0, length=2.0, shift=shift, prompts=60, seed=seed)
-        plain, controlled = win_rate(outcomes, 0), at_equal_length(outcomes, differences, 0)
-        assert plain.low > 0.6 if shift > 0 else plain.high < 0.4
-        covered += contains(controlled, 0.5)
+        outcomes, differences = synthetic(quality, length=2.0, shift=shift, prompts=60, seed=seed)
+        controlled = at_equal_length(outcomes, differences, seed)
+        covered += contains(controlled, truth)
         means.append(controlled.mean)
     assert covered >= 14
-    assert np.mean(means) == pytest.approx(0.5, abs=0.04)
+    assert np.mean(means) == pytest.approx(truth, abs=0.04)
 
 
-@pytest.mark.parametrize("quality", [-0.8, 0.4, 1.2])
-def test_quality_is_found_under_length(quality: float) -> None:
-    truth = 1 / (1 + np.exp(-quality))
-    for seed, shift in enumerate((-60.0, 0.0, 60.0)):
-        found = at_equal_length(*synthetic(quality, 1.5, shift, seed=seed, prompts=200), 0)
-        assert found.mean == pytest.approx(truth, abs=0.08)
-        assert contains(found, truth)
+def test_length_alone_looks_like_quality_without_the_control() -> None:
+    assert win_rate(synthetic(quality=0.0, length=2.0, shift=60.0)[0], 0).low > 0.7
+    assert win_rate(synthetic(quality=0.0, length=2.0, shift=-60.0)[0], 0).high < 0.3
 
 
 def test_the_fit_is_the_maximum_of_the_likelihood() -> None:

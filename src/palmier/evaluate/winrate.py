@@ -106,8 +106,11 @@ def _at_zero(x_N: Floats, outcome_N: Floats, weights_RN: Floats) -> Floats:
         slope_a, slope_b = error_RN.sum(1) - RIDGE * a_R, error_RN @ x_N - RIDGE * b_R
         aa, ab, bb = bend_RN.sum(1) + RIDGE, bend_RN @ x_N, bend_RN @ x_N**2 + RIDGE
         scale = 1 / (aa * bb - ab**2)
-        a_R = a_R + np.clip((bb * slope_a - ab * slope_b) * scale, -1, 1)
-        b_R = b_R + np.clip((aa * slope_b - ab * slope_a) * scale, -1, 1)
+        step_a = np.clip((bb * slope_a - ab * slope_b) * scale, -1, 1)
+        step_b = np.clip((aa * slope_b - ab * slope_a) * scale, -1, 1)
+        a_R, b_R = a_R + step_a, b_R + step_b
+        if max(np.abs(step_a).max(), np.abs(step_b).max()) < 1e-8:
+            break
     return np.asarray(1 / (1 + np.exp(-a_R)))
 
 
