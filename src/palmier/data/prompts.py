@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from palmier.data.jsonl import read_lines
+from palmier.data.tokenizer import whole_characters
 from palmier.errors import Refusal
 from palmier.records import Answer, Conversation, Ranking
 from palmier.workspace import write_text
@@ -42,7 +43,9 @@ def write_jsonl(path: Path, values: Iterable[Conversation | Ranking | Answer | d
             plain: dict[str, Any] = {"messages": value.to_json()}
         else:
             plain = value if isinstance(value, dict) else value.to_json()
-        lines.append(json.dumps(plain, ensure_ascii=False) + "\n")
+        line = json.dumps(plain, ensure_ascii=False)
+        # A lone surrogate cannot be written as UTF-8, but as an escape.
+        lines.append((line if whole_characters(line) == line else json.dumps(plain)) + "\n")
     write_text(path, "".join(lines))
     return len(lines)
 
