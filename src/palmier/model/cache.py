@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from palmier.errors import Refusal
-from palmier.model.attention import rotary_tables
+from palmier.model.attention import quarter_turn, rotary_tables
 from palmier.model.config import ModelConfig
 
 
 class KVCache:
     """Keys and values of ``slots`` sequences of up to ``length`` positions, for every layer.
 
-    ``keys[layer]`` and ``values[layer]`` are (slots, length, num_kv_heads, head_dim). Nothing is
+    ``keys[layer]`` and ``values[layer]`` are (slots, num_kv_heads, length, head_dim). Nothing is
     ever cleared: what a slot holds beyond the positions that were written is masked by the reader.
     """
 
@@ -31,12 +31,13 @@ class KVCache:
         self.config = config
         self.slots = slots
         self.length = length
-        shape = (config.num_layers, slots, length, config.num_kv_heads, config.head_dim)
+        shape = (config.num_layers, slots, config.num_kv_heads, length, config.head_dim)
         # Zeros, not empty memory: a masked NaN would still poison a weighted sum.
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         positions = torch.arange(length, device=device)
         self.cos, self.sin = rotary_tables(config, positions, dtype)
+        self.quarter = quarter_turn(config).to(self.keys)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -52,4 +53,4 @@ class KVCache:
         others = [slot for slot in targets if slot != source]
         if others and length:
             for stored in (self.keys, self.values):
-                stored[:, others, :length] = stored[:, source : source + 1, :length]
+                stored[:, others, :, :length] = stored[:, source : source + 1, :, :length]

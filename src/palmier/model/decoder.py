@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palmier.errors import Refusal
-from palmier.model.attention import Slots, quarter_turn, rotary_tables
+from palmier.model.attention import Rotary, quarter_turn, rotary_tables, sight, slots
 from palmier.model.cache import KVCache
 from palmier.model.config import ModelConfig
 from palmier.model.layers import ParallelBlock, SequentialBlock, norm
@@ -28,7 +28,7 @@ class Backbone(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(block(config) for _ in range(config.num_layers))
         self.norm = norm(config)
-        self._turns: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._quarter = quarter_turn(config)
 
     def forward(
         self,
@@ -49,31 +49,34 @@ class Backbone(nn.Module):
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
         cos, sin = rotary_tables(self.config, positions_BT, x_BTD.dtype)
-        turn = self._turn(x_BTD)
-        mask = None if segments_BT is None else packing_mask(segments_BT)
+        rotary = Rotary(cos, sin, self._quarter.to(x_BTD))
+        seen = sight(self.config, segments_BT, tokens_BT.shape[1], x_BTD)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, cos, sin, turn, mask)
+            x_BTD = layer(x_BTD, rotary, seen)
         hidden_BTD: Tensor = self.norm(x_BTD)
         return hidden_BTD
 
-    # The slots' bookkeeping is host work, and every step has another shape.
+    # The slots' bookkeeping is host work and every step has another shape, so it is never compiled;
+    # blocks that were compiled for training are called past their compiled forward.
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it untyped
+    @torch.no_grad()
     def _cached(self, tokens_BT: Tensor, positions_BT: Tensor | None, cache: KVCache, slots_B: Tensor | None) -> Tensor:
-        at, positions_BT = place(tokens_BT, positions_BT, cache, slots_B)
+        batch, length = tokens_BT.shape
+        start = torch.arange(length, device=tokens_BT.device)
+        fresh = positions_BT is None or (length > 1 and torch.equal(positions_BT, start.expand_as(positions_BT)))
+        positions_BT = start.expand(batch, length) if positions_BT is None else positions_BT
+        last = length - 1 if fresh else int(positions_BT.max())
+        if last >= cache.length:
+            raise Refusal(f"position {last} is beyond the cache's {cache.length} positions")
+        slots_B = torch.arange(batch, device=tokens_BT.device) if slots_B is None else slots_B
+        at = slots(self.config, positions_BT, slots_B, cache.length, fresh, cache.dtype)
         x_BTD = self.embed_tokens(tokens_BT)
-        cos, sin = cache.cos[positions_BT], cache.sin[positions_BT]
-        turn = self._turn(x_BTD)
+        rotary = Rotary(cache.cos[positions_BT], cache.sin[positions_BT], cache.quarter)
         layer: Any
         for index, layer in enumerate(self.layers):
-            x_BTD = layer.cached(x_BTD, cos, sin, turn, cache.keys[index], cache.values[index], at)
+            x_BTD = layer.cached(x_BTD, rotary, cache.keys[index], cache.values[index], at)
         hidden_BTD: Tensor = self.norm(x_BTD)
         return hidden_BTD
-
-    def _turn(self, like: Tensor) -> Tensor:
-        key = (like.dtype, like.device)
-        if key not in self._turns:
-            self._turns[key] = quarter_turn(self.config).to(like)
-        return self._turns[key]
 
 
 class Decoder(nn.Module):
@@ -138,42 +141,3 @@ class Decoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """fp32 logits (…, V) of hidden states (…, D), scaled as the family does."""
         return F.linear(hidden, self.output_weight).float() * self.config.logit_scale
-
-
-def packing_mask(segments_BT: Tensor) -> Tensor:
-    """(B, 1, T, T), True where a query sees a key: not later, and of the same segment.
-
-    Padding (segment 0) sees padding before it, so that no row is empty; its hidden states mean nothing.
-    """
-    length = segments_BT.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segments_BT.device).tril()
-    same = segments_BT.unsqueeze(-1) == segments_BT.unsqueeze(-2)
-    return (same & causal).unsqueeze(1)
-
-
-def place(
-    tokens_BT: Tensor, positions_BT: Tensor | None, cache: KVCache, slots_B: Tensor | None
-) -> tuple[Slots, Tensor]:
-    """Where the tokens of one step go in the cache and what they see; and their positions."""
-    batch, length = tokens_BT.shape
-    device = tokens_BT.device
-    if slots_B is None:
-        slots_B = torch.arange(batch, device=device)
-    fresh = positions_BT is None
-    if positions_BT is None:
-        positions_BT = torch.arange(length, device=device).expand(batch, length)
-    seen = int(positions_BT.max()) + 1
-    if seen > cache.length:
-        raise Refusal(f"position {seen - 1} is beyond the cache's {cache.length} positions")
-    rows = (slots_B.unsqueeze(1) * cache.length + positions_BT).flatten()
-    mask = None
-    if not fresh:
-        mask = (torch.arange(seen, device=device) <= positions_BT.unsqueeze(-1)).unsqueeze(1)
-    return Slots(rows, _window(slots_B), seen, mask), positions_BT
-
-
-def _window(slots_B: Tensor) -> slice | Tensor:
-    slots = slots_B.tolist()
-    if slots == list(range(slots[0], slots[0] + len(slots))):
-        return slice(slots[0], slots[0] + len(slots))
-    return slots_B

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from palmier.model.attention import Attention, Slots
+from palmier.model.attention import Attention, Rotary, Sight, Slots
 from palmier.model.config import ModelConfig
 
 
@@ -39,6 +41,44 @@ def norm(config: ModelConfig) -> LayerNorm | RMSNorm:
     return (LayerNorm if config.family == "palm" else RMSNorm)(config.hidden_size, config.norm_eps)
 
 
+class Packed:
+    """Linear layers that read the same input, their weights side by side in memory.
+
+    Decoding is many tiny products, each with a fixed cost: one product over the packed weights
+    takes the place of two to five. The layers keep their own parameters, which become views of the
+    packed memory, so that whoever changes them in place changes both. Where a parameter was given
+    other memory since (another dtype, loaded weights), it is packed again.
+    """
+
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+        self.linears = tuple(linears)
+        self.sizes = [linear.out_features for linear in linears]
+        self.weight: Tensor | None = None
+
+    def __call__(self, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+        """All outputs for ``x`` (…, in), split into ``sizes``. For inference: it carries no gradient."""
+        if self.weight is None or not self._whole(self.weight):
+            self.weight = self._pack()
+        return F.linear(x, self.weight).split_with_sizes(sizes, -1)
+
+    def _whole(self, packed: Tensor) -> bool:
+        address = packed.data_ptr()
+        for linear in self.linears:
+            weight = linear.weight
+            if weight.data_ptr() != address or weight.dtype != packed.dtype:
+                return False
+            address += weight.numel() * weight.element_size()
+        return True
+
+    def _pack(self) -> Tensor:
+        # Not an inference tensor, even when the caller infers: the parameters will be trained again.
+        with torch.inference_mode(False), torch.no_grad():
+            packed = torch.cat([linear.weight.detach() for linear in self.linears])
+            for linear, part in zip(self.linears, packed.split_with_sizes(self.sizes), strict=True):
+                linear.weight.data = part
+        return packed
+
+
 class MLP(nn.Module):
     """SwiGLU (Shazeer 2020): down(silu(gate(x)) · up(x))."""
 
@@ -49,7 +89,12 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]  # untyped call
+        return self.mix(self.gate_proj(x), self.up_proj(x))
+
+    def mix(self, gate: Tensor, up: Tensor) -> Tensor:
+        """The layer's output of its two inner projections."""
+        out: Tensor = self.down_proj(F.silu(gate) * up)
+        return out
 
 
 class ParallelBlock(nn.Module):
@@ -60,17 +105,20 @@ class ParallelBlock(nn.Module):
         self.self_attn = Attention(config)
         self.mlp = MLP(config)
         self.input_layernorm = norm(config)
+        a, m = self.self_attn, self.mlp
+        self._packed = Packed((a.q_proj, a.k_proj, a.v_proj, m.gate_proj, m.up_proj))
+        self._sizes = _qkv_sizes(config) + 2 * [config.intermediate_size]
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, turn: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotary, sight: Sight) -> Tensor:
+        """(B, T, D) → (B, T, D)."""
         normed = self.input_layernorm(x)
-        return x + self.self_attn(normed, cos, sin, turn, mask) + self.mlp(normed)  # type: ignore[no-any-return]  # untyped call
+        out: Tensor = x + self.self_attn(normed, rotary, sight) + self.mlp(normed)
+        return out
 
-    def cached(
-        self, x: Tensor, cos: Tensor, sin: Tensor, turn: Tensor, keys: Tensor, values: Tensor, at: Slots
-    ) -> Tensor:
-        """The same through this layer's part of the cache."""
-        normed = self.input_layernorm(x)
-        return x + self.self_attn.cached(normed, cos, sin, turn, keys, values, at) + self.mlp(normed)  # type: ignore[no-any-return]  # untyped call
+    def cached(self, x: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Slots) -> Tensor:
+        """The same through this layer's part of the cache, for inference."""
+        qk, v, gate, up = self._packed(self.input_layernorm(x), self._sizes)
+        return x + self.self_attn.cached(qk, v, rotary, keys, values, at) + self.mlp.mix(gate, up)
 
 
 class SequentialBlock(nn.Module):
@@ -82,14 +130,24 @@ class SequentialBlock(nn.Module):
         self.mlp = MLP(config)
         self.input_layernorm = norm(config)
         self.post_attention_layernorm = norm(config)
+        a, m = self.self_attn, self.mlp
+        self._packed_qkv, self._packed_mlp = Packed((a.q_proj, a.k_proj, a.v_proj)), Packed((m.gate_proj, m.up_proj))
+        self._sizes, self._mlp_sizes = _qkv_sizes(config), 2 * [config.intermediate_size]
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, turn: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, turn, mask)
-        return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]  # untyped call
+    def forward(self, x: Tensor, rotary: Rotary, sight: Sight) -> Tensor:
+        """(B, T, D) → (B, T, D)."""
+        x = x + self.self_attn(self.input_layernorm(x), rotary, sight)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
 
-    def cached(
-        self, x: Tensor, cos: Tensor, sin: Tensor, turn: Tensor, keys: Tensor, values: Tensor, at: Slots
-    ) -> Tensor:
-        """The same through this layer's part of the cache."""
-        x = x + self.self_attn.cached(self.input_layernorm(x), cos, sin, turn, keys, values, at)
-        return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]  # untyped call
+    def cached(self, x: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Slots) -> Tensor:
+        """The same through this layer's part of the cache, for inference."""
+        qk, v = self._packed_qkv(self.input_layernorm(x), self._sizes)
+        x = x + self.self_attn.cached(qk, v, rotary, keys, values, at)
+        gate, up = self._packed_mlp(self.post_attention_layernorm(x), self._mlp_sizes)
+        return x + self.mlp.mix(gate, up)
+
+
+def _qkv_sizes(config: ModelConfig) -> list[int]:
+    """Widths of queries with keys, and of values."""
+    return [(config.num_heads + config.num_kv_heads) * config.head_dim, config.num_kv_heads * config.head_dim]

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 IGNORE = -100
 """A target that asks for nothing."""
 
-CHUNK = 4 * 1024 * 1024
-"""Logits held at a time: 16 MiB in fp32."""
+TILE = 512 * 1024
+"""Logits held at a time: 2 MiB in fp32, what stays in a core's cache between one pass and the next."""
+
+COLUMNS, ROWS = 512, 1024
+"""A tile of backward."""
 
 
 class LogProbs(NamedTuple):
@@ -31,11 +34,11 @@ class LogProbs(NamedTuple):
 
 
 def token_logprobs(decoder: Decoder, hidden_BTD: Tensor, targets_BT: Tensor, *, temperature: float = 1.0) -> LogProbs:
-    """ln p(target) under softmax(logits / temperature), chunked over tokens, in fp32.
+    """ln p(target) under softmax(logits / temperature), a tile at a time, in fp32.
 
     ``hidden_BTD`` are the decoder's hidden states, ``targets_BT`` the ids to score at the same
     places (already shifted by the caller), -100 for places that ask for nothing: those are not
-    computed at all. Backward computes each chunk's logits again.
+    computed at all. Backward computes each tile's logits again.
     """
     if not temperature > 0:
         raise ValueError(f"temperature {temperature} must be above 0: greedy choices have no log-probability")
@@ -57,38 +60,75 @@ class _HeadLogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float) -> tuple[Tensor, ...]:
-        count = hidden.shape[0]
+        count, vocabulary = hidden.shape[0], weight.shape[0]
         logprobs, logsumexp, entropy = (hidden.new_empty(count, dtype=torch.float32) for _ in range(3))
-        for part in _chunks(count, weight.shape[0]):
+        # At least 128 rows: with fewer, a product reads a large vocabulary's weights too often.
+        for part in _parts(count, max(128, TILE // vocabulary)):
+            target = targets[part].unsqueeze(1)
             z = F.linear(hidden[part], weight).float().mul_(scale)
-            lse = z.logsumexp(-1)
-            logprobs[part] = z.gather(1, targets[part].unsqueeze(1)).squeeze(1) - lse
-            logsumexp[part] = lse
-            z.sub_(lse.unsqueeze(1))
-            entropy[part] = -(z.exp().mul_(z)).sum(-1)
+            log_p = z.log_softmax(-1)
+            chosen = log_p.gather(1, target).squeeze(1)
+            logprobs[part] = chosen
+            logsumexp[part] = z.gather(1, target).squeeze(1) - chosen
+            entropy[part] = -torch.linalg.vecdot(torch.exp(log_p, out=z), log_p)
         ctx.save_for_backward(hidden, weight, targets, logsumexp, entropy)
         ctx.scale = scale
+        ctx.set_materialize_grads(False)
         return logprobs, logsumexp, entropy
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_logprobs: Tensor, d_logsumexp: Tensor, d_entropy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, d_logprobs: Tensor | None, d_logsumexp: Tensor | None, d_entropy: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         hidden, weight, targets, logsumexp, entropy = ctx.saved_tensors
-        d_hidden = torch.empty_like(hidden)
-        d_weight = torch.zeros_like(weight, dtype=torch.float32)
-        for part in _chunks(hidden.shape[0], weight.shape[0]):
-            z = F.linear(hidden[part], weight).float().mul_(ctx.scale)
-            z.sub_(logsumexp[part].unsqueeze(1))
-            p = z.exp()
-            factor = (d_logsumexp[part] - d_logprobs[part] - d_entropy[part] * entropy[part]).unsqueeze(1)
-            d_z = p * (factor - z * d_entropy[part].unsqueeze(1))
-            d_z.scatter_add_(1, targets[part].unsqueeze(1), d_logprobs[part].unsqueeze(1))
-            d_z = d_z.mul_(ctx.scale).to(weight.dtype)
-            d_hidden[part] = d_z @ weight
-            d_weight += d_z.T @ hidden[part]
-        return d_hidden, d_weight.to(weight.dtype), None, None
+        # dz = p · (factor - (z - ln Z) · d_entropy) + onehot · d_logprobs, all times the scale.
+        factor = torch.zeros_like(logsumexp)
+        factor = factor if d_logsumexp is None else factor + d_logsumexp
+        factor = factor if d_logprobs is None else factor - d_logprobs
+        factor = factor if d_entropy is None else factor - d_entropy * entropy
+        gradients = _Gradients(factor * ctx.scale, _scaled(d_logprobs, ctx.scale), _scaled(d_entropy, ctx.scale))
+        d_hidden = torch.zeros_like(hidden, dtype=torch.float32)
+        d_weight = torch.empty_like(weight)
+        # ln Z is known by now, so that the vocabulary can be tiled too: each tile of weights gets
+        # its gradient once, however large the vocabulary is.
+        for columns in _parts(weight.shape[0], COLUMNS):
+            d_tile = torch.zeros_like(weight[columns], dtype=torch.float32)
+            for rows in _parts(hidden.shape[0], ROWS):
+                log_p = F.linear(hidden[rows], weight[columns]).float().mul_(ctx.scale)
+                log_p.sub_(logsumexp[rows].unsqueeze(1))
+                d_z = gradients.of_logits(log_p, targets[rows] - columns.start, rows).to(weight.dtype)
+                d_hidden[rows] += d_z @ weight[columns]
+                d_tile += d_z.T @ hidden[rows]
+            d_weight[columns] = d_tile
+        return d_hidden.to(hidden.dtype), d_weight, None, None
 
 
-def _chunks(count: int, vocabulary: int) -> list[slice]:
-    rows = max(1, CHUNK // vocabulary)
-    return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
+class _Gradients(NamedTuple):
+    """Of the rows' results, already times the scale: see _HeadLogProbs.backward."""
+
+    factor: Tensor
+    logprobs: Tensor | None
+    entropy: Tensor | None
+
+    def of_logits(self, log_p: Tensor, targets: Tensor, rows: slice) -> Tensor:
+        """The gradient of a tile of logits; ``targets`` count from the tile's first column."""
+        factor = self.factor[rows].unsqueeze(1)
+        if self.entropy is None:
+            d_z = log_p.exp_().mul_(factor)
+        else:
+            d_z = log_p.exp() * (factor - log_p * self.entropy[rows].unsqueeze(1))
+        if self.logprobs is not None:
+            width = d_z.shape[1]
+            inside = (targets >= 0) & (targets < width)
+            d_chosen = self.logprobs[rows] * inside
+            d_z.scatter_add_(1, targets.clamp(0, width - 1).unsqueeze(1), d_chosen.unsqueeze(1))
+        return d_z
+
+
+def _scaled(gradient: Tensor | None, scale: float) -> Tensor | None:
+    return None if gradient is None else gradient * scale
+
+
+def _parts(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
