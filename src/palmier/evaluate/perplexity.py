@@ -12,6 +12,8 @@ from palmier.errors import Refusal
 from palmier.model.decoder import Decoder, token_logprobs
 from palmier.model.logprobs import IGNORE
 
+ANSWERS_AT_ONCE = 8
+
 
 @dataclass(frozen=True)
 class Perplexity:
@@ -78,3 +80,25 @@ def _windows(count: int, length: int, stride: int) -> list[tuple[int, int, int]]
         windows.append((begin, scored, end))
         begin, scored = begin + stride, end
     return windows
+
+
+def answer_loss(decoder: Decoder, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> float:
+    """The mean −ln p a token (nats) of ``answers``, each after its prompt, at temperature 1."""
+    device = decoder.output_weight.device
+    rows = sorted(zip(prompts, answers, strict=True), key=lambda row: len(row[0]) + len(row[1]))
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for start in range(0, len(rows), ANSWERS_AT_ONCE):
+            some = rows[start : start + ANSWERS_AT_ONCE]
+            width = max(len(prompt) + len(answer) for prompt, answer in some) - 1
+            tokens_BT = torch.zeros(len(some), width, dtype=torch.long, device=device)
+            targets_BT = torch.full((len(some), width), IGNORE, device=device)
+            for row, (prompt, answer) in enumerate(some):
+                ids, first = [*prompt, *answer], len(prompt) - 1
+                tokens_BT[row, : len(ids) - 1] = torch.tensor(ids[:-1])
+                targets_BT[row, first : len(ids) - 1] = torch.tensor(ids[first + 1 :])
+                count += len(answer)
+            total -= float(token_logprobs(decoder, decoder(tokens_BT), targets_BT).logprobs_BT.double().sum())
+    if not count:
+        raise Refusal("the answers hold no token, so there is nothing to predict")
+    return total / count
