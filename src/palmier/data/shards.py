@@ -137,9 +137,6 @@ def share(text: str, seed: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-draw = share
-
-
 def refuse_to_replace(out: Path, own: Iterable[str]) -> None:
     """Raise Refusal where ``out`` is a file, or a folder with anything but files named in ``own``."""
     if out.exists() and not out.is_dir():
