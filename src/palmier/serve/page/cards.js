@@ -1,0 +1,221 @@
+// The answers as cards that can be put in order: by pointer (mouse, finger, pen), buttons or keys.
+
+import { element, render } from "./markdown.js";
+
+const LETTERS = "ABCDEFGHI";
+const FINISH = { length: "cut off: too long", cancelled: "stopped" };
+const EDGE = 70; // pixels from the window's edge where a dragged card scrolls the page
+
+const ordinal = (n) => `${n}${["th", "st", "nd", "rd"][n % 10 > 3 || (n > 10 && n < 14) ? 0 : n % 10]}`;
+
+/** The list #order. `changed(sentence)` is called after each change that a person made. */
+export class Cards {
+  constructor(list, changed) {
+    Object.assign(this, { list, changed, order: null, cards: new Map(), enabled: false });
+    list.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  /** Begin with a draw's answers; they stand as `shown` tells until an order is given. */
+  begin(draw, order) {
+    this.order = order;
+    this.enabled = false;
+    this.cards = new Map(draw.shown.map((answer, at) => [answer, this.card(LETTERS[at])]));
+    this.arrange();
+  }
+
+  card(letter) {
+    const place = element("span", "place");
+    const handle = element("div", "handle", place, element("span", "grip", "⠿"));
+    handle.setAttribute("aria-hidden", "true");
+    const prose = element("div", "prose waiting");
+    const more = element("button", "quiet", "Show all");
+    const why = element("span");
+    const said = element("div", "said", element("header", "", element("strong", "", `Answer ${letter}`), why), prose);
+    const up = stepButton("▲", `Move answer ${letter} up`);
+    const down = stepButton("▼", `Move answer ${letter} down`);
+    const tie = stepButton("=", `Tie answer ${letter} with the one above`);
+    const node = element("li", "drawing", handle, said, element("div", "steps", up, down, tie));
+    node.tabIndex = 0;
+    const card = { letter, node, place, prose, said, more, why, up, down, tie, text: null };
+    up.addEventListener("click", () => this.step(card, -1));
+    down.addEventListener("click", () => this.step(card, 1));
+    tie.addEventListener("click", () => this.tie(card));
+    more.type = "button";
+    more.tabIndex = -1; // Space does the same, so that Tab goes from answer to answer
+    more.addEventListener("click", () => this.unfold(card));
+    handle.addEventListener("pointerdown", (event) => this.grab(card, event));
+    return card;
+  }
+
+  /** Show what has been written so far, or all of it. */
+  fill(draw) {
+    draw.answers.forEach((answer, index) => {
+      const card = this.cards.get(index);
+      card.why.textContent = FINISH[answer.finish] ?? "";
+      card.prose.classList.toggle("waiting", answer.finish === null && !answer.text);
+      if (card.text === answer.text && answer.finish === null) return;
+      card.text = answer.text;
+      card.prose.replaceChildren(render(answer.text));
+      if (answer.finish !== null && !answer.text.trim()) card.prose.append(element("p", "soft", "(It said nothing.)"));
+    });
+  }
+
+  /** Let the person order the cards. */
+  enable() {
+    this.enabled = true;
+    for (const card of this.cards.values()) {
+      card.node.classList.remove("drawing");
+      if (card.prose.scrollHeight > 300) {
+        card.said.classList.add("clamped");
+        card.said.append(card.more);
+      }
+    }
+    this.label();
+  }
+
+  unfold(card) {
+    const clamped = card.said.classList.toggle("clamped");
+    card.more.textContent = clamped ? "Show all" : "Show less";
+  }
+
+  at(card) {
+    return this.order.sequence.findIndex((answer) => this.cards.get(answer) === card);
+  }
+
+  /** Put the elements where the order says, gliding there, and keep the focus. */
+  arrange() {
+    const focused = document.activeElement;
+    const before = new Map([...this.list.children].map((node) => [node, node.getBoundingClientRect().top]));
+    this.list.replaceChildren(...this.order.sequence.map((answer) => this.cards.get(answer).node));
+    this.label();
+    if (this.list.contains(focused)) focused.focus({ preventScroll: true });
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    for (const [node, top] of before) {
+      const way = top - node.getBoundingClientRect().top;
+      if (node.isConnected && way) {
+        node.animate([{ transform: `translateY(${way}px)` }, { transform: "none" }], { duration: 160, easing: "ease-out" });
+      }
+    }
+  }
+
+  label() {
+    const ranks = this.order.placeRanks();
+    this.order.sequence.forEach((answer, at) => {
+      const card = this.cards.get(answer);
+      card.place.textContent = this.enabled ? ranks[at] : "";
+      card.node.classList.toggle("tied", this.order.tied[at]);
+      card.up.disabled = !this.enabled || at === 0;
+      card.down.disabled = !this.enabled || at === this.order.length - 1;
+      card.tie.disabled = !this.enabled || at === 0;
+      card.tie.setAttribute("aria-pressed", String(this.order.tied[at]));
+      card.node.setAttribute("aria-label", this.enabled ? this.describe(card) : `Answer ${card.letter}`);
+    });
+  }
+
+  describe(card) {
+    const at = this.at(card);
+    const ranks = this.order.placeRanks();
+    const level = ranks.filter((rank) => rank === ranks[at]).length > 1 ? ", tied" : "";
+    return `Answer ${card.letter}, ${ordinal(ranks[at])} place${level}, ${at + 1} of ${this.order.length}`;
+  }
+
+  did(card) {
+    this.arrange();
+    card.node.focus({ preventScroll: true });
+    card.node.scrollIntoView({ block: "nearest" });
+    this.changed(this.describe(card));
+  }
+
+  place(card, to) {
+    if (this.enabled && this.order.move(this.at(card), to)) this.did(card);
+  }
+
+  step(card, change) {
+    this.place(card, this.at(card) + change);
+  }
+
+  tie(card) {
+    if (this.enabled && this.order.toggleTie(this.at(card))) this.did(card);
+  }
+
+  key(event) {
+    const card = [...this.cards.values()].find((one) => one.node === event.target);
+    if (!card || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "ArrowUp") this.step(card, -1);
+    else if (event.key === "ArrowDown") this.step(card, 1);
+    else if (/^[1-9]$/.test(event.key)) this.place(card, Number(event.key) - 1);
+    else if (event.key === "t" || event.key === "T" || event.key === "=") this.tie(card);
+    else if (event.key === " ") {
+      if (card.more.isConnected) this.unfold(card);
+    } else return;
+    event.preventDefault();
+  }
+
+  grab(card, event) {
+    if (!this.enabled || event.button !== 0) return;
+    event.preventDefault();
+    card.node.focus({ preventScroll: true });
+    new Drag(this, card, event);
+  }
+}
+
+function stepButton(sign, label) {
+  const button = element("button", "", sign);
+  button.type = "button";
+  button.tabIndex = -1; // the keys do the same, so that Tab goes from answer to answer
+  button.setAttribute("aria-label", label);
+  button.title = label;
+  return button;
+}
+
+/** One card under the pointer until it is let go. */
+class Drag {
+  constructor(cards, card, event) {
+    Object.assign(this, { cards, card, y: event.clientY, startY: event.clientY + scrollY });
+    this.handle = event.currentTarget;
+    this.gap = element("div");
+    this.gap.id = "gap";
+    this.to = cards.at(card);
+    this.handle.setPointerCapture(event.pointerId);
+    this.listeners = { pointermove: (e) => this.move(e), pointerup: () => this.end(true), pointercancel: () => this.end(false) };
+    for (const [name, listener] of Object.entries(this.listeners)) this.handle.addEventListener(name, listener);
+    card.node.classList.add("held");
+    this.frame = requestAnimationFrame(() => this.tick());
+  }
+
+  move(event) {
+    this.y = event.clientY;
+    this.follow();
+  }
+
+  follow() {
+    this.card.node.style.transform = `translateY(${this.y + scrollY - this.startY}px)`;
+    const others = [...this.cards.list.children].filter((node) => node !== this.card.node && node !== this.gap);
+    const middles = others.map((node) => node.getBoundingClientRect()).map((box) => box.top + box.height / 2);
+    this.to = middles.filter((middle) => middle < this.y).length;
+    const next = others[this.to];
+    const top = next ? next.offsetTop - 8 : others.at(-1).offsetTop + others.at(-1).offsetHeight + 4;
+    this.gap.style.top = `${top}px`;
+    if (!this.gap.isConnected) this.cards.list.append(this.gap);
+  }
+
+  /** Near the window's edge the page scrolls along. */
+  tick() {
+    const under = this.y - (innerHeight - EDGE);
+    const over = EDGE - this.y;
+    if (under > 0 || over > 0) {
+      scrollBy(0, under > 0 ? under / 5 : -over / 5);
+      this.follow();
+    }
+    this.frame = requestAnimationFrame(() => this.tick());
+  }
+
+  end(isDropped) {
+    cancelAnimationFrame(this.frame);
+    for (const [name, listener] of Object.entries(this.listeners)) this.handle.removeEventListener(name, listener);
+    this.gap.remove();
+    this.card.node.classList.remove("held");
+    this.card.node.style.transform = "";
+    if (isDropped) this.cards.place(this.card, this.to);
+  }
+}

@@ -1,0 +1,271 @@
+// The ranking page: a request, its answers, an order, saved.
+
+import { address, annotator, events, get, post, recall, remember, remove, ServerError } from "./api.js";
+import { Cards } from "./cards.js";
+import { Clock } from "./clock.js";
+import { showConsent, showCounts } from "./person.js";
+import { element } from "./markdown.js";
+import { Order } from "./order.js";
+import { notice, start, title } from "./state.js";
+
+const part = (id) => document.getElementById(id);
+const KEPT = `rank.${annotator}`; // the order so far, in this browser
+const WISHES = `rank-wishes.${annotator}`; // number of answers, going on by itself, place in the suggestions
+
+const clock = new Clock(keep);
+const cards = new Cards(part("order"), (sentence) => {
+  touched = true;
+  part("hint").textContent = "";
+  part("said").textContent = sentence;
+  keep();
+});
+let draw = null;
+let given = null; // the conversation of a suggestion or of a chat, while its text is unchanged
+let touched = false;
+let isSaving = false;
+const wishes = { k: 4, auto: true, place: 0, ...recall(WISHES) };
+
+function keep() {
+  if (!draw || !cards.order) return;
+  const { sequence, tied } = cards.order;
+  const allBad = part("bad").getAttribute("aria-pressed") === "true";
+  remember(KEPT, { id: draw.id, revision: draw.revision, sequence, tied, allBad, touched, spent: clock.spent });
+}
+
+function wish(values) {
+  Object.assign(wishes, values);
+  remember(WISHES, wishes);
+}
+
+/** Carry out what a person asked for; what the server refuses is said, the rest is a bug. */
+async function attempt(work) {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error;
+    notice(error.message, true);
+    return undefined;
+  }
+}
+
+// ── asking ──────────────────────────────────────────────────────────────────────────────
+
+function showAsk(messages, sentence) {
+  given = messages;
+  part("prompt").value = messages?.at(-1).content ?? "";
+  part("context").textContent = sentence;
+  part("context").hidden = !sentence;
+  part("ask").hidden = false;
+  part("work").hidden = true;
+  draw = null;
+  clock.stop();
+}
+
+async function suggest() {
+  const found = await get("/api/rank/prompt", { annotator, place: wishes.place });
+  wish({ place: found.place + 1 });
+  const sources = { prompts: "from this home's prompts", chat: "from your own chats", examples: "an example of ours" };
+  showAsk(found.messages, `A suggestion ${sources[found.source]}. You may change it.`);
+  return found.messages;
+}
+
+async function begin() {
+  const text = part("prompt").value;
+  const isGiven = given && given.at(-1).content === text;
+  const what = isGiven ? { messages: given } : { prompt: text };
+  part("draw").disabled = true;
+  const begun = await attempt(() => post("/api/rank/draws", { ...what, annotator, n: wishes.k, wait: false }));
+  part("draw").disabled = false;
+  if (begun) await work(begun);
+}
+
+// ── ranking ─────────────────────────────────────────────────────────────────────────────
+
+/** Show a draw, follow it while it is being written, and let the person order it. */
+async function work(found) {
+  draw = found;
+  touched = false;
+  const here = draw.id;
+  part("ask").hidden = true;
+  part("work").hidden = false;
+  part("hint").textContent = "";
+  part("confirm").disabled = true;
+  part("bad").disabled = true;
+  setBad(draw.all_bad);
+  showRequest(draw.messages);
+  cards.begin(draw, new Order(draw.shown));
+  cards.fill(draw);
+  if (draw.state === "drawing") {
+    await attempt(async () => {
+      for await (const event of events(`/api/rank/draws/${here}/events`)) {
+        if (draw?.id !== here) return;
+        if (event.state === "gone") throw new ServerError(event.problem);
+        draw = event;
+        cards.fill(draw);
+        showDrawing(event);
+      }
+    });
+  }
+  if (draw?.id !== here) return;
+  part("drawing").hidden = true;
+  if (draw.problem || draw.state !== "ready") {
+    notice(draw.problem || "The answers could not be drawn.", true);
+    showAsk(draw.messages, "");
+    return;
+  }
+  ready();
+}
+
+function showDrawing(state) {
+  const done = state.answers.filter((answer) => answer.finish !== null).length;
+  part("drawing").hidden = false;
+  part("drawing").textContent =
+    `Version ${title(state.version)} is writing: ${done} of ${state.shown.length} answers are ready.`;
+}
+
+function ready() {
+  const kept = recall(KEPT);
+  if (kept && kept.id === draw.id && kept.revision === draw.revision) {
+    cards.order = new Order(kept.sequence, kept.tied);
+    touched = kept.touched;
+    setBad(kept.allBad);
+    clock.start(kept.spent);
+  } else {
+    if (draw.ranks.length) cards.order = Order.fromRanks(draw.ranks, draw.shown);
+    touched = draw.ranks.length > 0;
+    clock.start(0);
+  }
+  cards.arrange();
+  cards.enable();
+  part("confirm").disabled = false;
+  part("bad").disabled = false;
+  part("order").firstElementChild.focus({ preventScroll: true });
+  keep();
+}
+
+function showRequest(messages) {
+  const before = messages.slice(0, -1).map((message) => {
+    const who = { system: "Instructions", user: "You", assistant: "Answer" }[message.role];
+    return element("p", "said-before", `${who}: ${message.content}`);
+  });
+  part("request").replaceChildren(...before, element("p", "", messages.at(-1).content));
+}
+
+function setBad(isBad) {
+  part("bad").setAttribute("aria-pressed", String(isBad));
+}
+
+async function confirm() {
+  if (!draw || part("confirm").disabled || isSaving) return;
+  const allBad = part("bad").getAttribute("aria-pressed") === "true";
+  if (!touched && !allBad) {
+    touched = true; // asked once only: the order shown may well be the right one
+    part("hint").textContent = "Nothing was moved yet. Confirm again if this order is right.";
+    return;
+  }
+  isSaving = true;
+  part("confirm").disabled = true;
+  say("Saving …");
+  const order = { annotator, draw: draw.id, ranks: cards.order.ranks(), all_bad: allBad, milliseconds: clock.spent };
+  try {
+    const saved = await post("/api/rank/rankings", order);
+    remember(KEPT, null);
+    say(`Saved as your ranking number ${saved.count}.`);
+    showCounts(saved);
+    await next();
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error;
+    say(`Not saved: ${error.message} Confirm again.`, true);
+    part("confirm").disabled = false;
+  } finally {
+    isSaving = false;
+  }
+}
+
+/** After a ranking or a skip: the next suggestion, drawn by itself where the person wants that. */
+async function next() {
+  part("ask").hidden = false;
+  await attempt(suggest);
+  if (wishes.auto) await begin();
+  else part("prompt").focus();
+}
+
+async function skip() {
+  if (!draw || isSaving) return;
+  const name = draw.id;
+  await attempt(() => remove(`/api/rank/draws/${name}`));
+  remember(KEPT, null);
+  say("Skipped: nothing was stored.");
+  await next();
+}
+
+async function undo() {
+  if (isSaving) return;
+  const answer = await attempt(() => post("/api/rank/undo", { annotator }));
+  if (!answer) return;
+  showCounts(answer);
+  if (!answer.undone) say("There is no ranking to undo.");
+  else if (answer.draw) {
+    say("The last ranking is undone: here it is again.");
+    await work(answer.draw);
+  } else say("The last ranking is undone.");
+}
+
+function say(sentence, isBad = false) {
+  part("saved").textContent = sentence;
+  part("saved").classList.toggle("bad", isBad);
+}
+
+// ── the page ────────────────────────────────────────────────────────────────────────────
+
+const KEYS = { Enter: confirm, b: () => part("bad").click(), s: skip, u: undo, "?": () => part("help").showModal() };
+
+document.addEventListener("keydown", (event) => {
+  const isTyping = event.target.closest("textarea, select, dialog, input, button, a, summary");
+  if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+  const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+});
+part("confirm").addEventListener("click", confirm);
+part("skip").addEventListener("click", skip);
+part("undo").addEventListener("click", undo);
+part("help-open").addEventListener("click", () => part("help").showModal());
+part("bad").addEventListener("click", () => {
+  setBad(part("bad").getAttribute("aria-pressed") !== "true");
+  keep();
+});
+part("suggest").addEventListener("click", () => attempt(suggest));
+part("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  begin();
+});
+part("prompt").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  begin();
+});
+part("k").append(...[2, 3, 4, 5, 6, 7, 8, 9].map((k) => new Option(String(k), String(k))));
+part("k").value = String(wishes.k);
+part("k").addEventListener("change", () => wish({ k: Number(part("k").value) }));
+part("auto").checked = wishes.auto;
+part("auto").addEventListener("change", () => wish({ auto: part("auto").checked }));
+for (const id of ["to-chat", "to-chat-too"]) part(id).href = address("/");
+part("who").textContent = annotator ? `Ranking as ${annotator}` : "";
+
+await start();
+await attempt(async () => {
+  const person = await get("/api/rank", { annotator });
+  showConsent(person);
+  showCounts(person);
+  const query = new URLSearchParams(location.search);
+  const chat = query.get("conversation");
+  if (chat) {
+    const found = await get(`/api/rank/conversations/${Number(chat)}`, { turn: Number(query.get("turn") ?? -1) });
+    history.replaceState(null, "", address("/rank"));
+    showAsk(found.messages, found.messages.length > 1 ? "With the conversation before it." : "");
+    part("draw").focus();
+  } else if (person.draw) await work(person.draw);
+  else await suggest();
+});
