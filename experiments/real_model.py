@@ -40,20 +40,20 @@ def server(home: Path, port: int) -> Iterator[httpx.Client]:
     """`palmier serve` in its own process."""
     command = [sys.executable, "-m", "palmier", "serve", "--port", str(port), "--no-browser"]
     environment = os.environ | {"PALMIER_HOME": str(home)}
-    with subprocess.Popen(command, env=environment) as process:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
-            try:
-                for _ in range(240):
-                    time.sleep(0.5)
-                    try:
-                        client.get("/health").raise_for_status()
-                        break
-                    except httpx.HTTPError:
-                        if process.poll() is not None:
-                            raise SystemExit("the server ended by itself") from None
-                yield client
-            finally:
-                process.terminate()
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, env=environment) as process, httpx.Client(base_url=url, timeout=300) as client:
+        try:
+            for _ in range(240):
+                time.sleep(0.5)
+                try:
+                    client.get("/health").raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    if process.poll() is not None:
+                        raise SystemExit("the server ended by itself") from None
+            yield client
+        finally:
+            process.terminate()
 
 
 def collect(client: httpx.Client, shuffled: bool) -> None:
