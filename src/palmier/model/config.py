@@ -50,6 +50,10 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise Refusal(f"{name} must be a whole number from 1, not {value!r}")
+        for name in ("bos_id", "eos_id", "pad_id"):
+            token = getattr(self, name)
+            if token is not None and not 0 <= token < self.vocab_size:
+                raise Refusal(f"{name} {token} is outside the vocabulary of {self.vocab_size}")
         if self.num_heads % self.num_kv_heads:
             raise Refusal(f"num_heads {self.num_heads} is no multiple of num_kv_heads {self.num_kv_heads}")
         if self.head_dim % 2:
@@ -97,8 +101,7 @@ class ModelConfig:
         family = _MODEL_TYPES[kind]
         heads = _number(value, "num_attention_heads")
         hidden = _number(value, "hidden_size")
-        eps = value.get("layer_norm_eps" if family == "palm" else "rms_norm_eps", 1e-5 if family == "palm" else 1e-6)
-        scale = value.get("logit_scale", 0.0625) if family == "palm" else 1.0
+        eps = _real(value, "layer_norm_eps", 1e-5) if family == "palm" else _real(value, "rms_norm_eps", 1e-6)
         return cls(
             family=family,
             vocab_size=_number(value, "vocab_size"),
@@ -110,9 +113,9 @@ class ModelConfig:
             intermediate_size=_number(value, "intermediate_size"),
             max_positions=_number(value, "max_position_embeddings"),
             rope_theta=_rope_theta(value, family),
-            norm_eps=float(eps),
+            norm_eps=eps,
             tie_embeddings=bool(value.get("tie_word_embeddings", family == "palm")),
-            logit_scale=1.0 if scale is None else float(scale),
+            logit_scale=_real(value, "logit_scale", 0.0625) if family == "palm" else 1.0,
             bos_id=_token_id(value, "bos_token_id"),
             eos_id=_token_id(value, "eos_token_id"),
             pad_id=_token_id(value, "pad_token_id"),
@@ -155,22 +158,29 @@ def _refuse_what_we_lack(value: Mapping[str, Any]) -> None:
         raise Refusal(f"config.json asks for hidden_act={value['hidden_act']!r}: Palmier's decoder has silu alone")
     for name in ("rope_parameters", "rope_scaling"):
         rope = value.get(name) or {}
+        if not isinstance(rope, Mapping):
+            raise Refusal(f"config.json's {name} is no object, but {rope!r}")
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default":
-            raise Refusal(
-                f"config.json asks for {name} of type {kind!r}: Palmier's decoder has plain rotary positions alone"
-            )
+            raise Refusal(f"config.json asks for {name} of type {kind!r}: Palmier's decoder has plain rotary positions")
 
 
 def _rope_theta(value: Mapping[str, Any], family: Family) -> float:
     rope = value.get("rope_parameters") or {}
-    default = 500000.0 if family == "palm" else 10000.0
-    return float(rope.get("rope_theta", value.get("rope_theta", default)))
+    return _real(rope if "rope_theta" in rope else value, "rope_theta", 500000.0 if family == "palm" else 10000.0)
+
+
+def _real(value: Mapping[str, Any], name: str, default: float) -> float:
+    """A number; ``default`` is what transformers takes where the key is absent."""
+    number = value.get(name, default)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
+        raise Refusal(f"config.json's {name} must be a number above 0, not {number!r}")
+    return float(number)
 
 
 def _number(value: Mapping[str, Any], name: str) -> int:
     number = value.get(name)
-    if not isinstance(number, int):
+    if not isinstance(number, int) or isinstance(number, bool):
         raise Refusal(f"config.json has no whole number for {name}, but {number!r}")
     return number
 
@@ -180,4 +190,7 @@ def _token_id(value: Mapping[str, Any], name: str) -> int | None:
     token = value.get(name)
     if isinstance(token, list):
         token = token[0] if token else None
-    return None if token is None else int(token)
+    if token is not None and not isinstance(token, int):
+        raise Refusal(f"config.json's {name} is no token id, but {token!r}")
+    # transformers writes -1 where a model has none.
+    return None if token is None or token < 0 else token

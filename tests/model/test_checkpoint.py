@@ -1,0 +1,229 @@
+"""Folders: whole, mapped, and every bad file one Refusal that names file and tensor."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import resource
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from palmier.errors import Refusal
+from palmier.model import checkpoint
+from palmier.model.cache import KVCache
+from palmier.model.config import ModelConfig
+from palmier.model.heads import RewardModel
+from palmier.workspace import write_whole
+
+from .shapes import LLAMA, LLAMA_UNTIED, PALM, SHAPES, decoder, tokens
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    checkpoint.save(decoder(PALM), tmp_path)
+    return tmp_path
+
+
+def rewrite(folder: Path, **changes: torch.Tensor | None) -> None:
+    """Store the folder's tensors again, with some changed or (None) left out."""
+    tensors = load_file(folder / WEIGHTS) | changes
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / WEIGHTS)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_round_trip_is_bit_equal_packed_or_not(name: str, tmp_path: Path) -> None:
+    module = decoder(SHAPES[name])
+    with torch.no_grad():
+        module(tokens(1, 3), cache=KVCache(module.config, 1, 8, torch.float32))
+    with write_whole(tmp_path / "model") as partial:
+        checkpoint.save(module, partial)
+    again = checkpoint.load(tmp_path / "model")
+    assert again.config == module.config
+    assert all(parameter.requires_grad for parameter in again.parameters())
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key])
+    assert (tmp_path / "model" / WEIGHTS).stat().st_mode & 0o777 == (
+        tmp_path / "model/config.json"
+    ).stat().st_mode & 0o777
+
+
+def test_weights_are_mapped_not_copied(folder: Path) -> None:
+    """A tensor's memory lies in a mapping of the file."""
+    module = checkpoint.load(folder)
+    address = module.model.embed_tokens.weight.data_ptr()
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        low, high = (int(part, 16) for part in line.split(" ", 1)[0].split("-"))
+        if low <= address < high:
+            assert line.endswith(WEIGHTS)
+            return
+    pytest.fail("no mapping holds the embedding")
+
+
+def test_training_a_mapped_model_leaves_its_file_alone(folder: Path) -> None:
+    before = (folder / WEIGHTS).read_bytes()
+    module = checkpoint.load(folder)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(1.0)
+    assert (folder / WEIGHTS).read_bytes() == before
+
+
+def test_several_files_under_an_index_are_read(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    names = sorted(tensors)
+    weight_map = {name: f"model-{1 + i % 2:05d}-of-00002.safetensors" for i, name in enumerate(names)}
+    for file in set(weight_map.values()):
+        save_file({name: tensors[name] for name in names if weight_map[name] == file}, folder / file)
+    (folder / WEIGHTS).unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    again = checkpoint.load(folder)
+    assert all(torch.equal(tensors[name], value) for name, value in again.state_dict().items())
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(Refusal, match=r"model-00002-of-00002\.safetensors is missing"):
+        checkpoint.load(folder)
+
+
+def test_a_reward_model_keeps_its_head_in_float32(tmp_path: Path) -> None:
+    model = RewardModel.from_decoder(decoder(PALM), seed=1)
+    checkpoint.save(model, tmp_path, torch.bfloat16)
+    again = checkpoint.load_reward(tmp_path, torch.bfloat16)
+    assert torch.equal(again.score.weight, model.score.weight)
+    assert again.score.weight.dtype == torch.float32
+    assert again.model.embed_tokens.weight.dtype == torch.bfloat16
+    assert again.scores(tokens(2, 5), torch.tensor([4, 2])).dtype == torch.float32
+
+
+def test_a_tied_head_that_was_stored_twice_is_read_once(tmp_path: Path) -> None:
+    checkpoint.save(decoder(LLAMA), tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS)
+    rewrite(tmp_path, **{"lm_head.weight": tensors["model.embed_tokens.weight"].clone()})
+    assert "lm_head.weight" not in checkpoint.load(tmp_path).state_dict()
+
+
+def test_an_untied_decoder_gives_a_reward_model_without_its_head(tmp_path: Path) -> None:
+    checkpoint.save(RewardModel.from_decoder(decoder(LLAMA_UNTIED), seed=1), tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / WEIGHTS)
+    assert checkpoint.load_reward(tmp_path).config == LLAMA_UNTIED
+
+
+def refused(folder: Path, *words: str) -> None:
+    """``load`` refuses with one line that names the folder and has these words."""
+    with pytest.raises(Refusal) as caught:
+        checkpoint.load(folder)
+    message = str(caught.value)
+    assert str(folder) in message
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+class _Trap:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("trap-was-sprung"),))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt", WEIGHTS])
+def test_a_pickle_is_never_opened(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / WEIGHTS).unlink()
+    (folder / name).write_bytes(pickle.dumps(_Trap()))
+    refused(folder, name, "pickle")
+    torch.save({"model.norm.weight": torch.ones(3)}, folder / name)
+    refused(folder, name, "pickle")
+    assert not (folder / "trap-was-sprung").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 5, 8, 200, -4, -9000])
+def test_a_file_that_was_cut_off_is_refused(folder: Path, keep: int) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[:keep])
+    refused(folder, WEIGHTS, "cut" if keep >= 0 else "cut short: tensor model.")
+
+
+def test_a_header_that_lies_is_refused(folder: Path) -> None:
+    def write(header: object) -> None:
+        text = json.dumps(header).encode() if not isinstance(header, bytes) else header
+        (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text + b"\0" * 64)
+
+    write(b"{not json")
+    refused(folder, WEIGHTS, "header is not JSON")
+    write([1, 2])
+    refused(folder, WEIGHTS, "no JSON object")
+    entry = {"dtype": "F32", "shape": [2, 4], "data_offsets": [0, 32]}
+    write({"model.norm.weight": entry | {"shape": [2, 5]}})
+    refused(folder, WEIGHTS, "model.norm.weight", "32 bytes")
+    write({"model.norm.weight": entry | {"data_offsets": [0, -32]}})
+    refused(folder, WEIGHTS, "model.norm.weight")
+    write({"model.norm.weight": {"shape": [2, 4]}})
+    refused(folder, WEIGHTS, "model.norm.weight", "damaged entry")
+    write({"model.norm.weight": entry | {"dtype": "I64", "data_offsets": [0, 64]}})
+    refused(folder, WEIGHTS, "model.norm.weight", "I64")
+
+
+def test_missing_misshapen_and_unknown_tensors_are_named(folder: Path) -> None:
+    good = load_file(folder / WEIGHTS)
+    name = "model.layers.1.mlp.up_proj.weight"
+    rewrite(folder, **{name: None})
+    refused(folder, f"tensor {name} is missing")
+    rewrite(folder, **{name: torch.ones(3, 48)})
+    refused(folder, name, "(3, 48)", "(192, 48)")
+    rewrite(folder, **{name: good[name], "model.layers.2.mlp.up_proj.weight": good[name].clone()})
+    refused(folder, "model.layers.2.mlp.up_proj.weight is unknown")
+
+
+def test_bad_or_absent_configs_are_named(folder: Path) -> None:
+    value = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(value | {"model_type": "mamba"}))
+    refused(folder, "config.json", "mamba")
+    (folder / "config.json").write_text("[]")
+    refused(folder, "config.json", "no JSON object")
+    (folder / "config.json").write_text("{")
+    refused(folder, "config.json", "not JSON")
+    (folder / "config.json").unlink()
+    refused(folder, "config.json", "missing")
+
+
+def test_a_folder_without_weights_is_refused(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    refused(folder, WEIGHTS, "missing")
+
+
+def test_a_reward_model_is_no_language_model_and_the_reverse(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"no reward model.*score\.weight"):
+        checkpoint.load_reward(folder)
+    other = tmp_path / "reward"
+    other.mkdir()
+    checkpoint.save(RewardModel.from_decoder(decoder(PALM), seed=0), other)
+    refused(other, "reward model", "score.weight")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_what_was(tmp_path: Path) -> None:
+    """The first save stays as it was when the second finds no room for its weights."""
+    target = tmp_path / "model"
+
+    def save(seed: int) -> None:
+        with write_whole(target) as partial:
+            checkpoint.save(decoder(PALM, seed), partial)
+
+    save(1)
+    before = (target / WEIGHTS).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # no file may grow larger: the kernel's own error
+    try:
+        with pytest.raises(Refusal, match="could not write"):
+            save(2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (target / WEIGHTS).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_unknown_family_in_python_is_refused() -> None:
+    with pytest.raises(Refusal, match="family 'gpt'"):
+        ModelConfig("gpt", 9, 8, 1, 2, 2, 4, 16, 8)  # type: ignore[arg-type]  # that is the point
