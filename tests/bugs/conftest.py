@@ -21,8 +21,8 @@ class Toy:
     def __init__(self) -> None:
         answers: list[tuple[int, ...]] = []
         for length in range(1, LENGTH + 1):
-            for head in itertools.product(range(VOCABULARY - 1), repeat=length - 1):
-                answers.append((*head, END))
+            heads = itertools.product(range(VOCABULARY - 1), repeat=length - 1)
+            answers += [(*head, END) for head in heads]
         answers += list(itertools.product(range(VOCABULARY - 1), repeat=LENGTH))
         self.answers = answers
         count = len(answers)
