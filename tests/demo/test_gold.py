@@ -104,8 +104,8 @@ def test_explanations(text: str, part: str, points: float) -> None:
     [
         ("def pick(xs):\n    return sum(x * x for x in xs if x % 2 == 0)", 1.0, 9.0),
         ("def pick(values):\n    return sum([v ** 2 for v in values if not v % 2])", 1.0, 9.0),
-        ("def pick(xs):\n    return sum(x * x for x in xs if x % 2 == 1)", 0.0, 5.0),
-        ("def gather(xs):\n    return sum(x * x for x in xs if x % 2 == 0)", 0.0, 4.5),
+        ("def pick(xs):\n    return sum(x * x for x in xs if x % 2 == 1)", 0.0, 2.0),
+        ("def gather(xs):\n    return sum(x * x for x in xs if x % 2 == 0)", 0.0, 1.8),
         ("def pick(xs):\n    return sum(x * x for x in xs if x %% 2)", 0.0, 0.0),
         ("def pick(xs):\n    import os\n    return 0", 0.0, 0.0),
         ("return sum(xs)", 0.0, 0.0),

@@ -4,9 +4,10 @@ Four parts, each reported: facts (0 … 4), format, politeness and length (0 …
 deterministic program that takes the answer apart; it never asks a model. Nothing that trains
 reads it: it plays the people who rank, and it measures at the end.
 
-Against cheating: an answer without one right fact (a function that does not run) gets nothing; a
-second value for a fact makes that fact wrong, so listing every value does not help; a copy of the
-request gets nothing; kind words count once; what is twice too long loses in every part.
+Against cheating: what is no e-mail, no explanation or no function that runs gets nothing, and so
+does a copy of the request; where most facts are wrong the other parts shrink to 0.4 of their worth
+(manners can't make up for nonsense); a second value for a fact makes that fact wrong, so listing
+every value does not help; kind words count once; what is twice too long loses in every part.
 """
 
 from __future__ import annotations
@@ -91,8 +92,6 @@ def _judge_email(task: EmailTask, text: str, ended: bool) -> Gold:
     # What was claimed without having been asked for is one more fact, and a wrong one.
     right += [False for kind in POINT_KINDS if kind not in asked and mail.claims(kind)]
     share = sum(right) / len(right)
-    if not any(right[1:]):
-        return Gold()
     proper = mail.greeting is not None, mail.heading == task.subject, mail.closed, ended
     return _gold(task, text, share, sum(proper) / len(proper), heading=mail.heading is not None)
 
@@ -101,7 +100,7 @@ def _judge_explanation(task: ExplanationTask, text: str, ended: bool) -> Gold:
     right = [explanations.claims(text, aspect) == {fact} for aspect, fact in task.facts.items()]
     right += [False for aspect, fact in task.others.items() if explanations.claims(text, aspect) - {fact}]
     share = sum(right) / len(right)
-    if not any(right) or _copies(task.prompt, text):
+    if task.thing not in text or _copies(task.prompt, text):
         return Gold()
     hard = any(word in text.lower() for word in explanations.HARD_WORDS)
     proper = explanations.names_first(text, task.thing), not hard, not hard, ended
@@ -129,7 +128,17 @@ def _gold(task: Task, text: str, right: float, proper: float, *, heading: bool, 
     warm = is_warm(text) if warm is None else warm
     politeness = 0.0 if rude else (1.0 if warm else 0.5)
     brevity = min(1.0, max(0.0, 2 - _words(task, text) / word_limit(task)))
-    return Gold(FACTS * right, FORMAT * proper, POLITENESS * politeness, LENGTH * brevity, right, rude, warm, heading)
+    worth = min(1.0, 0.4 + right)
+    return Gold(
+        facts=FACTS * right,
+        format=FORMAT * worth * proper,
+        politeness=POLITENESS * worth * politeness,
+        length=LENGTH * worth * brevity,
+        right=right,
+        rude=rude,
+        warm=warm,
+        heading=heading,
+    )
 
 
 def _shrunk(gold: Gold, length: float) -> Gold:

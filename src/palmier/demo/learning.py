@@ -1,0 +1,51 @@
+"""The demo's stages from rankings to better models: reward models, DPO, PPO, and gold over PPO's course."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from palmier.demo.pipeline import Demo
+from palmier.train import dpo, reward_model
+from palmier.workspace import read_json
+
+
+def train_rewards(demo: Demo) -> dict[str, Any]:
+    """A reward model on each number of rankings of the curve; the last is the one that is used."""
+    found = {}
+    for count in demo.size.curve:
+        settings = reward_model.Settings(
+            out=reward_run(demo, count),
+            model=str(demo.runs / "sft"),
+            data=demo.rankings / f"{count}.jsonl",
+            validation=0.0,
+            length=demo.size.length,
+            epochs=demo.size.reward_epochs,
+            lr=demo.size.reward_lr,
+            seed=demo.seed,
+        )
+        folder = reward_model.run(settings)
+        found[str(count)] = read_json(folder / reward_model.FACTS)
+    return found
+
+
+def reward_run(demo: Demo, count: int | None = None) -> Path:
+    """The run of the reward model on ``count`` rankings, by default on all."""
+    return demo.runs / f"reward-{count or demo.size.curve[-1]}"
+
+
+def train_dpo(demo: Demo) -> dict[str, Any]:
+    """DPO from the same rankings."""
+    settings = dpo.Settings(
+        out=demo.runs / "dpo",
+        model=str(demo.runs / "sft"),
+        data=demo.rankings / f"{demo.size.curve[-1]}.jsonl",
+        validation=0.0,
+        length=demo.size.length,
+        beta=demo.size.dpo_beta,
+        epochs=demo.size.dpo_epochs,
+        lr=demo.size.dpo_lr,
+        seed=demo.seed,
+    )
+    dpo.run(settings)
+    return {"beta": settings.beta, "lr": settings.lr}
