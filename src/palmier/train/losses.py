@@ -95,7 +95,6 @@ class PolicyLoss:
     loss: Tensor
     clipped: Tensor
     moved: Tensor
-    largest: Tensor
 
 
 def clipped_policy(
@@ -103,8 +102,8 @@ def clipped_policy(
 ) -> PolicyLoss:
     """−Σ min(ρA, clip(ρ, 1 ± ε)A) with ρ = π/π_old (Schulman et al. 2017, equation 7).
 
-    ``clipped`` counts tokens whose gradient the clip removed, ``moved`` sums the k3 estimate of
-    KL(π_old‖π), ``largest`` is max |ρ − 1|: exactly 0 before the first step.
+    ``clipped`` counts tokens whose gradient the clip removed; ``moved`` sums the k3 estimate of
+    KL(π_old‖π), exactly 0 before the first step.
     """
     log_ratio_BT = valid(logprobs_BT, mask_BT) - valid(old_BT, mask_BT)
     ratio_BT = log_ratio_BT.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
@@ -116,7 +115,6 @@ def clipped_policy(
         loss=-torch.minimum(plain_BT, held_BT).sum(),
         clipped=(held_BT < plain_BT).sum().float(),
         moved=moved_BT.sum(),
-        largest=(ratio_BT.detach() - 1).abs().max(),
     )
 
 

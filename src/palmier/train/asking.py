@@ -1,0 +1,58 @@
+"""What a round of reinforcement learning asks, and the engine that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from palmier.data.prompts import read_conversations
+from palmier.data.template import Template
+from palmier.errors import Refusal
+from palmier.generate.engine import Engine
+from palmier.model.decoder import Decoder
+from palmier.records import Conversation
+from palmier.scale import runtime
+
+CACHE_BYTES = 512 * 2**20
+"""What the engine's key/value cache may take."""
+
+
+def fitting(path: Path, template: Template, limit: int) -> list[Conversation]:
+    """The prompts of a file. Raises Refusal where one has more than ``limit`` tokens."""
+    conversations = read_conversations(path)
+    for number, conversation in enumerate(conversations, start=1):
+        size = len(template.prompt(conversation))
+        if size > limit:
+            raise Refusal(
+                f"{path}, prompt {number}: it has {size} tokens, and beside the longest answer the model has room for "
+                f"{limit}: shorten it, or lower max_tokens"
+            )
+    return conversations
+
+
+def engine_for(
+    policy: Decoder, template: Template, conversations: Sequence[Conversation], *, answers: int, max_tokens: int
+) -> Engine:
+    """An engine on the policy's own tensors, with as many slots as there are answers or its cache has room for."""
+    config = policy.config
+    context = max(len(template.prompt(conversation)) for conversation in conversations) + max_tokens
+    number = policy.output_weight.element_size()
+    slot = 2 * number * context * config.num_layers * config.num_kv_heads * config.head_dim
+    return Engine(policy, slots=max(1, min(answers, CACHE_BYTES // slot)), context=context)
+
+
+def drawn_order(count: int, episodes: int, iteration: int, seed: int) -> list[int]:
+    """Which of ``count`` prompts a round asks: all of them in a drawn order, again and again."""
+    places = range(iteration * episodes, (iteration + 1) * episodes)
+    orders: dict[int, list[int]] = {}
+    for epoch in {place // count for place in places}:
+        source = runtime.generator(seed, "prompts", epoch)
+        orders[epoch] = torch.randperm(count, generator=source).tolist()
+    return [orders[place // count][place % count] for place in places]
+
+
+def draw_seed(*parts: int | str) -> int:
+    """A seed for ``Sampling`` that depends on nothing but ``parts``."""
+    return int(torch.randint(2**31, (), generator=runtime.generator(*parts)))
