@@ -89,8 +89,11 @@ def test_a_second_run_after_an_update_draws_with_the_new_weights(decoder: Decode
 def test_a_skipped_hand_over_stops_the_engine_and_shows_in_the_checksum(palm: Decoder) -> None:
     """The sampler keeps old weights: verl#7495, verl#7339, ms-swift#8275, trl#3466."""
     engine = Engine(palm)
+    engine.run([Request("a", PROMPT, Sampling())])
     assert (engine.weights_version, engine.checksum()) == (0, fingerprint(palm))
-    update(palm)
+    optimizer = torch.optim.AdamW(palm.parameters(), fused=True)
+    palm.logits(palm(torch.tensor([PROMPT]))).logsumexp(-1).sum().backward()
+    optimizer.step()
     assert engine.checksum() != fingerprint(palm)
     with pytest.raises(RuntimeError, match="weights_changed"):
         engine.run([Request("a", PROMPT, Sampling())])
@@ -106,10 +109,14 @@ def test_the_fingerprint_sees_one_bit_exchanged_rows_and_columns_and_other_forma
         original = weight.clone()
         weight[3, 4] = torch.nextafter(weight[3, 4], torch.tensor(9.0))
         seen.add(fingerprint(palm))
+        weight.copy_(original)
+        palm.model.norm.weight[31] += 1e-3
+        seen.add(fingerprint(palm))
+        palm.model.norm.weight[31] -= 1e-3
         for changed in (original[torch.arange(len(original) - 1, -1, -1)], original.flip(1), -original):
             weight.copy_(changed)
             seen.add(fingerprint(palm))
         weight.copy_(original)
     assert fingerprint(palm) in seen
     seen.add(fingerprint(palm.bfloat16()))
-    assert len(seen) == 6
+    assert len(seen) == 7

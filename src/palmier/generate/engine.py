@@ -106,7 +106,7 @@ class Engine:
         self._settings = Rows([], [])
         self._cancelled: list[Event] = []
         self._arrivals = 0
-        self._note_weights()
+        self._checksum = fingerprint(self.decoder)
 
     @property
     def busy(self) -> bool:
@@ -152,8 +152,6 @@ class Engine:
     @torch.no_grad()
     def step(self) -> list[Event]:
         """Do one round of prefill and decoding; return one event for each token that was drawn."""
-        if self._weights_stamp() != self._stamp:
-            raise RuntimeError("the decoder's weights were changed in place without Engine.weights_changed()")
         events, self._cancelled = self._cancelled, []
         self._admit()
         self._prefill()
@@ -163,9 +161,15 @@ class Engine:
         return events
 
     def run(self, requests: Sequence[Request], progress: Progress | None = None) -> list[list[Completion]]:
-        """Answer all requests, however many; returns their samples in order. The engine must be idle."""
+        """Answer all requests, however many; returns their samples in order.
+
+        The engine must be idle, and its weights those of the last hand-over: where an optimiser
+        changed them and `weights_changed` was not called, RuntimeError.
+        """
         if self.busy:
             raise RuntimeError("Engine.run needs an idle engine: it would swallow others' events")
+        if fingerprint(self.decoder) != self._checksum:
+            raise RuntimeError("the decoder's weights were changed without Engine.weights_changed()")
         tokens: dict[tuple[str, int], list[int]] = {}
         logprobs: dict[tuple[str, int], list[float]] = {}
         finishes: dict[tuple[str, int], Finish] = {}
@@ -209,7 +213,7 @@ class Engine:
             row.cached = 0
         for group in self._groups.values():
             group.holder = None
-        self._note_weights()
+        self._checksum = fingerprint(self.decoder)
 
     def checksum(self) -> str:
         """The fingerprint of the weights at the last hand-over (creation or `weights_changed`).
@@ -217,15 +221,6 @@ class Engine:
         Equal to `fingerprint` of the trainer's module unless a hand-over was skipped.
         """
         return self._checksum
-
-    def _note_weights(self) -> None:
-        self._weights = tuple(self.decoder.parameters())
-        self._stamp = self._weights_stamp()
-        self._checksum = fingerprint(self.decoder)
-
-    def _weights_stamp(self) -> int:
-        """A number that rises with every change in place of any weight (torch counts them)."""
-        return sum(parameter._version for parameter in self._weights)
 
     def _check(self, request: Request) -> None:
         if request.id in self._groups or any(event.id == request.id for event in self._cancelled):
