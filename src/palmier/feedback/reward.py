@@ -17,6 +17,8 @@ from palmier.records import Answer, Conversation, Sampling
 from palmier.workspace import Workspace, resolve_model
 
 if TYPE_CHECKING:
+    import torch
+
     from palmier.generate.engine import Engine
     from palmier.model.heads import RewardModel
 
@@ -40,11 +42,14 @@ class ModelReward:
         self.model, self.template, self.batch = model, template, batch
 
     @classmethod
-    def load(cls, folder: Path, batch: int = 16) -> ModelReward:
-        """Read a reward model's folder with its tokenizer; raises Refusal where it is none."""
+    def load(cls, folder: Path, batch: int = 16, dtype: torch.dtype | None = None) -> ModelReward:
+        """Read a reward model's folder with its tokenizer, to compute in ``dtype`` (as stored where None).
+
+        Raises Refusal where it is none.
+        """
         from palmier.model.checkpoint import load_reward
 
-        return cls(load_reward(folder), Template.load(folder), batch)
+        return cls(load_reward(folder, dtype), Template.load(folder), batch)
 
     def score(self, conversations: Sequence[Conversation], answers: Sequence[Answer]) -> list[float]:
         """Scores in nats of preference: σ(difference) is the chance that one is preferred.

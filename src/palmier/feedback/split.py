@@ -55,11 +55,11 @@ def check_enough(found: Clear, given: int, without_consent: int) -> None:
         return
     why = []
     if found.tied:
-        why.append(f"{found.tied} are ties alone")
+        why.append(f"{found.tied} of ties alone")
     if found.undone:
-        why.append(f"{found.undone} contradict each other")
+        why.append(f"{found.undone} contradicting each other")
     if without_consent:
-        why.append(f"{without_consent} more came without consent")
+        why.append(f"{without_consent} more without consent")
     raise Refusal(
         f"improve needs rankings of {NEEDED} different prompts with a clear order and has {found.prompts}, out of {given} "
         f"ranking{'s' * (given != 1)}{' (' + ', '.join(why) + ')' if why else ''}: rank more answers at /rank"

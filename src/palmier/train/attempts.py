@@ -1,0 +1,131 @@
+"""The folders ``improve/NNNN``: begun whole, gone on with after a death, tidied when they have ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from palmier.data.prompts import read_rankings, write_jsonl
+from palmier.errors import Refusal
+from palmier.feedback.rankings import clear
+from palmier.feedback.split import by_prompt, check_enough
+from palmier.feedback.store import Store
+from palmier.train.log import say
+from palmier.versions import Versions
+from palmier.workspace import Workspace, read_json, write_json, write_whole
+
+BEGUN, OUTCOME = "begun.json", "outcome.json"
+POLICY, JUDGE = "policy.jsonl", "judge.jsonl"
+"""The two halves of the rankings."""
+
+
+def begin(workspace: Workspace, base: str, judge_share: float, settings: Mapping[str, Any]) -> Path:
+    """Choose the rankings and write the folder of a new improvement; ``base`` "" is the current version.
+
+    Raises Refusal where no version answers and where the rankings are too few.
+    """
+    versions = Versions(workspace)
+    current = versions.current()
+    start = versions.get(base) if base else current
+    if start is None:
+        raise Refusal(
+            f"{workspace.home} has no version that answers yet: run `palmier serve` once, or give --from VERSION"
+        )
+    store = Store(workspace.store)
+    given, without_consent = store.training_rankings(), store.count()
+    store.close()
+    found = clear(given)
+    check_enough(found, len(given), without_consent - len(given))
+    halves = by_prompt(found.rankings, int(settings["seed"]), judge_share)
+    number = max((int(folder.name) for folder in folders(workspace)), default=0) + 1
+    target = workspace.improve / f"{number:04d}"
+    with write_whole(target) as folder:
+        write_jsonl(folder / POLICY, halves.policy)
+        write_jsonl(folder / JUDGE, halves.judge)
+        begun = {"base": start.name, "current": (current or start).name, "settings": dict(settings)}
+        write_json(folder / BEGUN, begun)
+    return target
+
+
+def unfinished(workspace: Workspace, settings: Mapping[str, Any], fresh: bool) -> Path | None:
+    """The improvement that was begun and has not ended; None where there is none that may go on.
+
+    One that used rankings whose consent is gone is dropped, as is any with ``fresh``. What an
+    ended one left lying about is cleared. Raises Refusal where it was begun with other settings.
+    """
+    for folder in folders(workspace):
+        if (folder / OUTCOME).is_file():
+            tidy(folder)
+        elif fresh:
+            drop(folder)
+        else:
+            _same_settings(folder, settings)
+            if _still_allowed(folder, workspace):
+                return folder
+            say(f"Improvement {folder.name} used rankings that were withdrawn since: it is dropped, a new one begins")
+            drop(folder)
+    return None
+
+
+def folders(workspace: Workspace) -> list[Path]:
+    """Every improvement's folder, oldest first."""
+    if not workspace.improve.is_dir():
+        return []
+    return sorted(path for path in workspace.improve.iterdir() if path.is_dir() and path.name.isdigit())
+
+
+def tidy(folder: Path) -> None:
+    """Leave of an ended improvement its outcome and the curves; rankings and weights go."""
+    for part in sorted(folder.iterdir()):
+        if part.is_dir():
+            if (part / "metrics.jsonl").is_file():
+                (part / "metrics.jsonl").replace(folder / f"{part.name}.metrics.jsonl")
+            shutil.rmtree(part)
+        elif part.name != OUTCOME and not part.name.endswith(".metrics.jsonl"):
+            part.unlink()
+
+
+def drop(folder: Path) -> None:
+    """Remove a folder so that no half of it is ever taken for a whole one."""
+    doomed = folder.with_name(f".partial-{os.getpid()}-{time.monotonic_ns()}-{folder.name}")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def drop_older_steps(last: Path) -> None:
+    """A finished run's earlier steps hold gigabytes that nothing will go on from."""
+    for step in last.parent.glob("step-*"):
+        if step != last:
+            drop(step)
+
+
+def copy_model(source: Path, target: Path) -> None:
+    """Put a model's files (without what only a trainer needs) whole into ``target``."""
+    with write_whole(target) as folder:
+        for path in source.iterdir():
+            if path.is_file():
+                shutil.copy2(path, folder / path.name)
+
+
+def _same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    before = read_json(folder / BEGUN)["settings"]
+    for key, value in settings.items():
+        if before.get(key) != value:
+            raise Refusal(
+                f"improvement {folder.name} has not ended and was begun with {key} = {before.get(key)!r}, not {value!r}: "
+                "give the same command again to go on with it, or --fresh to set it aside"
+            )
+
+
+def _still_allowed(folder: Path, workspace: Workspace) -> bool:
+    store = Store(workspace.store)
+    allowed = Counter(json.dumps(ranking.to_json()) for ranking in store.training_rankings())
+    store.close()
+    used = read_rankings(folder / POLICY) + read_rankings(folder / JUDGE)
+    return Counter(json.dumps(ranking.to_json()) for ranking in used) <= allowed
