@@ -107,7 +107,8 @@ class Attention(nn.Module):
         ``qk`` are queries and keys side by side, ``v`` values, as projected: (B, T, width).
         """
         batch, length = qk.shape[:2]
-        qk_BTHd = rotary(qk.reshape(batch, length, self.heads + self.kv_heads, self.head_dim))
+        # Side by side first: a product over a strided slice would run as one tiny product a token.
+        qk_BTHd = rotary(qk.contiguous().view(batch, length, self.heads + self.kv_heads, self.head_dim))
         q_BTHd, k_BTKd = qk_BTHd[:, :, : self.heads], qk_BTHd[:, :, self.heads :]
         v_BTKd = v.reshape(batch, length, self.kv_heads, self.head_dim)
         keys.flatten(0, 2).index_copy_(0, at.rows, k_BTKd.flatten(0, 2))
