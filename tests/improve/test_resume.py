@@ -1,0 +1,111 @@
+"""An improvement that ended in the middle goes on where it stood."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palmier.errors import Refusal
+from palmier.feedback.store import Store
+from palmier.train import improve
+from palmier.versions import Versions
+from palmier.workspace import Workspace
+
+# ── going on ─────────────────────────────────────────────────────────────────────────────
+
+
+class Killed(Exception):
+    """The process dies here."""
+
+
+def die_in(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Let a run end in the middle, as if the process had died at ``place``."""
+
+    def dead(*args: object, **named: object) -> object:
+        raise Killed
+
+    monkeypatch.setattr(place, dead)
+
+
+PLACES = [
+    "palmier.train.reward_model.run",
+    "palmier.train.dpo.run",
+    "palmier.train.improve.answer",
+    "palmier.train.improve.compare",
+    "palmier.versions.Versions.add",
+    "palmier.versions.Versions.promote",
+    "palmier.train.attempts.tidy",
+]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, spoken: Any) -> Path:
+    home = tmp_path_factory.mktemp("undisturbed")
+    spoken.fill(home).close()
+    assert improve.run(spoken.settings(home)).promoted
+    return home
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_it_goes_on_where_it_stopped(
+    place: str, home: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, spoken: Any
+) -> None:
+    with monkeypatch.context() as patched:
+        die_in(patched, place)
+        with pytest.raises(Killed):
+            improve.run(spoken.settings(home))
+    before = Versions(Workspace(home)).current()
+    assert before is not None
+    outcome = improve.run(spoken.settings(home))
+    versions = Versions(Workspace(home))
+    if place.endswith("tidy"):
+        assert before.name == "0002"  # it had ended: this was the next improvement
+        assert {p.name for p in Workspace(home).improve.iterdir()} == {"0001", "0002"}
+        assert not (Workspace(home).improve / "0001" / "policy").exists()
+        return
+    assert before.name == "0001"
+    assert outcome.promoted
+    assert [version.name for version in versions.all()] == ["0001", "0002"]
+    wanted = Versions(Workspace(undisturbed)).get("0002").card["hashes"]["model.safetensors"]
+    assert versions.get("0002").card["hashes"]["model.safetensors"] == wanted
+
+
+@pytest.fixture
+def open_run(home: Path, monkeypatch: pytest.MonkeyPatch, spoken: Any) -> Path:
+    with monkeypatch.context() as patched:
+        die_in(patched, "palmier.train.dpo.run")
+        with pytest.raises(Killed):
+            improve.run(spoken.settings(home))
+    return home
+
+
+def test_it_goes_on_only_with_the_same_settings(open_run: Path, spoken: Any) -> None:
+    with pytest.raises(Refusal, match=r"begun with beta = 0\.1, not 0\.2.*--fresh"):
+        improve.run(spoken.settings(open_run, beta=0.2))
+    outcome = improve.run(spoken.settings(open_run, beta=0.2), fresh=True)
+    assert Versions(Workspace(open_run)).get(outcome.version).card["settings"]["beta"] == 0.2
+
+
+def test_rankings_withdrawn_meanwhile_are_not_used(open_run: Path, spoken: Any) -> None:
+    store = Store(Workspace(open_run).store)
+    store.set_consent("ann", False, "words")
+    with pytest.raises(Refusal, match="80 more without consent"):
+        improve.run(spoken.settings(open_run))
+    assert list(Workspace(open_run).improve.iterdir()) == []
+    store.set_consent("ann", True, "words")
+    assert improve.run(spoken.settings(open_run)).version
+
+
+def test_a_full_disk_leaves_the_improvement_open(home: Path, monkeypatch: pytest.MonkeyPatch, spoken: Any) -> None:
+    def full(*args: object) -> object:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copy2", full)
+        with pytest.raises(Refusal, match="No space left"):
+            improve.run(spoken.settings(home))
+    assert [version.name for version in Versions(Workspace(home)).all()] == ["0001"]
+    assert improve.run(spoken.settings(home)).promoted
