@@ -177,6 +177,10 @@ def test_conversations_that_teach_nothing_are_refused_or_counted(template: Templ
         SFTBatches([TALKS[0], Conversation.ask("Hi")], template, 2, 96, 0)
     long = Conversation.ask("Hi").reply("word " * 200)
     assert SFTBatches([TALKS[0], long], template, 2, 96, 0).too_long == 1
+    exactly = len(template.render(TALKS[0]).ids)
+    assert SFTBatches(TALKS[:1], template, 2, exactly, 0).too_long == 0
+    with pytest.raises(Refusal, match="all 1 are longer"):
+        SFTBatches(TALKS[:1], template, 2, exactly - 1, 0)
     with pytest.raises(Refusal, match="all 1 are longer than 96 tokens"):
         SFTBatches([long], template, 2, 96, 0)
     with pytest.raises(Refusal, match="none given"):

@@ -45,6 +45,8 @@ def test_a_long_file_becomes_several_documents_and_loses_nothing(tmp_path: Path)
         assert lines[int(document.source.rpartition(":")[2]) - 1] == document.text.split("\n")[0]
     log = list(read_documents([tmp_path / "log.txt"], count))
     assert "".join(document.text for document in log) == "one line without an end 🦙 " * 20_000
+    assert len(log) > 1
+    assert {document.source for document in log} == {f"{tmp_path}/log.txt:1"}
     assert all(len(document.text) < 6 * PART for document in log)
     assert read == sum((tmp_path / name).stat().st_size for name in ("book.txt", "log.txt"))
 

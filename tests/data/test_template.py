@@ -163,6 +163,8 @@ def test_a_conversation_without_an_answer_is_refused(template: Template) -> None
         CHATML.replace("message['content']", "message['content'].strip().upper()"),
         CHATML.replace("<|im_start|>assistant", "<|im_start|>model"),
         "<|im_start|>" + CHATML,
+        "{% if messages[0]['role'] != 'system' %}Hello{% endif %}" + CHATML,
+        "{% if messages[0]['role'] == 'system' %}Hello{% endif %}" + CHATML,
         "{{ nothing.at.all() }}",
         "{% for %}",
         "{{ raise_exception('no') }}",

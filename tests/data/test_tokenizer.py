@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
+from palmier.data.template import Template
 from palmier.data.tokenizer import SPECIALS, Stream, Tokenizer, pre_tokenization, train
 from palmier.errors import Refusal
 from palmier.records import Document
@@ -163,6 +164,10 @@ def test_transformers_reads_the_folder_and_gives_the_same_ids(tokenizer: Tokeniz
     for text in ("I'll pay 350 euros.\n\n  Ada", "  Привет 🦙 <b>3½</b>\t\n", "naïve\r\n", "x <|im_end|> y", ""):
         assert theirs.encode(text, split_special_tokens=True, add_special_tokens=False) == tokenizer.encode(text)
         assert theirs.decode(tokenizer.encode(text)) == text
+    theirs.save_pretrained(tmp_path / "theirs")
+    back = Tokenizer.load(tmp_path / "theirs")
+    assert back.fingerprint == tokenizer.fingerprint
+    assert Template(back).system == ""
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": "1.0"}', '{"model": {"type": "Unigram"}}'])

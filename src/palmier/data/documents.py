@@ -78,15 +78,15 @@ def _json_lines(path: Path, on_bytes: OnBytes | None) -> Iterator[Document]:
 def _text(path: Path, on_bytes: OnBytes | None) -> Iterator[Document]:
     """The parts of a text file; one part for most files."""
     pieces: list[str] = []
-    size, line, first = 0, 1, 1
+    size, line, first, whole = 0, 1, 1, True
     for piece in _pieces(path, on_bytes):
         pieces.append(piece)
         size += len(piece)
         line += piece.endswith("\n")
         if size >= PART and (not piece.strip() or size >= 4 * PART):
             yield Document("".join(pieces), f"{path}:{first}")
-            pieces, size, first = [], 0, line
-    yield Document("".join(pieces), str(path) if first == 1 else f"{path}:{first}")
+            pieces, size, first, whole = [], 0, line, False
+    yield Document("".join(pieces), str(path) if whole else f"{path}:{first}")
 
 
 def _pieces(path: Path, on_bytes: OnBytes | None) -> Iterator[str]:

@@ -6,6 +6,7 @@ vocabulary past 65,536) and ``manifest.json``. Every document ends with ``<|endo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -113,8 +114,10 @@ def prepare(
     out = Path(out).resolve()
     refuse_to_replace(out, (MANIFEST, f"{TRAIN}.bin", f"{VALIDATION}.bin"))
     dtype = np.dtype("<u2" if tokenizer.size <= 1 << 16 else "<u4")
-    with write_whole(out) as folder:
+    with write_whole(out) as folder, contextlib.ExitStack() as stack:
         writers = {name: _Writer(folder / f"{name}.bin", dtype) for name in (TRAIN, VALIDATION)}
+        for writer in writers.values():
+            stack.callback(writer.close)
         for document, ids in _encoded(documents, tokenizer):
             place = share(document.text, seed)
             size = len(whole_characters(document.text).encode())
@@ -122,7 +125,7 @@ def prepare(
             if progress is not None:
                 progress(sum(w.documents for w in writers.values()), sum(w.tokens for w in writers.values()))
         _fill_empty(writers, validation)
-        splits = {name: writer.close() for name, writer in writers.items()}
+        splits = {name: writer.finish() for name, writer in writers.items()}
         kept = {name: split for name, split in splits.items() if split.documents}
         for name in splits.keys() - kept.keys():
             (folder / splits[name].file).unlink()
@@ -176,8 +179,11 @@ class _Writer:
         self.bytes -= size
         return whole[first : first + count]
 
-    def close(self) -> Split:
+    def close(self) -> None:
         self._handle.close()
+
+    def finish(self) -> Split:
+        self.close()
         return Split(self.path.name, self.documents, self.tokens, self.bytes, _sha256(self.path))
 
 

@@ -54,8 +54,8 @@ class Tokenizer:
         backend.no_truncation()
         backend.encode_special_tokens = True
         self._bytes = _token_bytes(backend)
-        self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
-        """Hash of the whole tokenizer: equal fingerprints, equal ids for every text."""
+        self.fingerprint = _fingerprint(backend)
+        """Hash of what turns text into ids: equal fingerprints, equal ids for every text."""
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -212,3 +212,12 @@ def _token_bytes(backend: tokenizers.Tokenizer) -> list[bytes]:
         else:
             raise Refusal(f"token {token!r} of the tokenizer is not made of bytes: it is no byte-level BPE")
     return table
+
+
+def _fingerprint(backend: tokenizers.Tokenizer) -> str:
+    """The post-processor, which adds tokens around a text for others, is left out: it is never used here."""
+    around = backend.post_processor
+    backend.post_processor = None
+    digest = hashlib.sha256(backend.to_str().encode()).hexdigest()
+    backend.post_processor = around
+    return digest
