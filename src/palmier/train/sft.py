@@ -105,21 +105,24 @@ def batches(settings: Settings, template: Template, longest: int) -> tuple[SFTBa
     if length > longest:
         raise Refusal(f"length {length} is more than the model can hold: {longest}")
     sides: tuple[list[Conversation], list[Conversation]] = ([], [])
-    for conversation in read_conversations(settings.data):
-        held_out = share(_prompt(conversation), settings.seed) < settings.validation
-        sides[held_out].append(conversation)
-    made = [
-        SFTBatches(side, template, settings.batch, length, settings.seed, packed=settings.packed) if side else None
-        for side in sides
-    ]
-    train, validation = made
-    if train is None:
+    for number, conversation in enumerate(read_conversations(settings.data), start=1):
+        if not any(message.role == "assistant" for message in conversation.messages):
+            raise Refusal(f"{settings.data}: conversation {number} has no assistant's message to learn from")
+        sides[share(_prompt(conversation), settings.seed) < settings.validation].append(conversation)
+    if not sides[0]:
         raise Refusal(f"{settings.data} has too few conversations: all of them are held out for validation")
-    if settings.validation and validation is None:
-        say("sft: no conversation fell to the held-out share, so there is no validation loss")
-    if too_long := sum(side.too_long for side in made if side is not None):
+
+    def rows(side: list[Conversation]) -> SFTBatches:
+        return SFTBatches(side, template, settings.batch, length, settings.seed, packed=settings.packed)
+
+    train, held_out = rows(sides[0]), None
+    try:
+        held_out = rows(sides[1]) if settings.validation else None
+    except Refusal as refusal:
+        say(f"sft: no validation loss, since {settings.data} holds out too little: {refusal}")
+    if too_long := train.too_long + (held_out.too_long if held_out is not None else 0):
         say(f"sft: {too_long} conversations are longer than {length} tokens and are left out")
-    return train, validation
+    return train, held_out
 
 
 class Objective:
