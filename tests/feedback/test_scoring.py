@@ -100,3 +100,15 @@ def test_export_and_stats_go_by_consent(tmp_path: Path, capsys: pytest.CaptureFi
     store.set_consent("ann", False, "words")
     assert app.run(["feedback", "export", str(out), "--home", str(home)]) == 0
     assert out.read_text() == ""
+
+
+def test_import_counts_once_and_trains_only_with_consent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    file = lines(tmp_path / "r.jsonl", ranking("ann").to_json(), ranking("bob").to_json())
+    at = ["--home", str(home)]
+    assert app.run(["feedback", "import", str(file), *at]) == 0
+    assert "2 of 2 rankings were new; 0 in all" in capsys.readouterr().out
+    assert app.run(["feedback", "import", str(file), "--consent", *at]) == 0
+    assert "0 of 2 rankings were new; 2 in all" in capsys.readouterr().out
+    assert Store(home / "feedback.sqlite").training_rankings() == [ranking("ann"), ranking("bob")]
+    assert app.run(["feedback", "import", str(lines(tmp_path / "b.jsonl", {"ranks": [1]})), *at]) == 2

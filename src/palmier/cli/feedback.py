@@ -47,6 +47,41 @@ def export(out: Path, *, home: Path | None = None) -> None:
     print(f"{count} of {store.count()} rankings written to {out}; the others came without consent")
 
 
+@feedback_app.command(name="import")
+def import_rankings(
+    file: Path, *, consent: Annotated[bool, cyclopts.Parameter(negative="")] = False, home: Path | None = None
+) -> None:
+    """Take rankings from a JSONL file into the store; the same ranking twice counts once.
+
+    Parameters
+    ----------
+    file
+        JSONL as `palmier feedback export` writes it.
+    consent
+        You state that the people who ranked agreed that their rankings are used for training. Without
+        it the rankings are kept, but nothing is trained with those of people who have not agreed.
+    home
+        Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier.
+    """
+    import hashlib
+
+    from palmier.data.prompts import read_rankings
+    from palmier.feedback.store import Store
+
+    rankings = read_rankings(file)
+    workspace = Workspace(home.expanduser()) if home else Workspace.default()
+    store = Store(workspace.store)
+    before = store.count()
+    for ranking in rankings:
+        content = json.dumps(ranking.to_json(), sort_keys=True)
+        store.add_ranking(ranking, "imported " + hashlib.sha256(content.encode()).hexdigest())
+    if consent:
+        for annotator in sorted({ranking.annotator for ranking in rankings}):
+            store.set_consent(annotator, True, f"Stated by whoever imported {file.name}: the people who ranked agreed.")
+    usable = len(store.training_rankings())
+    print(f"{store.count() - before} of {len(rankings)} rankings were new; {usable} in all may be used for training")
+
+
 @feedback_app.command
 def stats(*, home: Path | None = None) -> None:
     """Show who ranked how much, who consented, and how far people agree.
