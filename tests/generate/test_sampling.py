@@ -85,8 +85,8 @@ def test_the_cut_keeps_the_exact_set(seed: int, temperature: float, top_k: int, 
     assert (counts[expected > 0.01] > 0).all()
 
 
-def test_a_nucleus_wider_than_the_first_look_is_whole() -> None:
-    """The search looks at 64 tokens first, then at 512, then at all 700."""
+def test_a_wide_nucleus_is_whole() -> None:
+    """Hundreds of tokens of nearly equal weight."""
     for top_p in (0.5, 0.9):
         counts, _ = draw(torch.linspace(0, 0.01, 700), Sampling(1.0, top_p=top_p), 16_000)
         edge = round(700 * (1 - top_p))

@@ -24,8 +24,6 @@ from palmier.records import Sampling
 _WORD = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-_FIRST_WIDTH = 64
-"""How many of the largest logits are looked at first for a top-p cut."""
 
 
 def sample_seed(seed: int, index: int) -> int:
@@ -86,6 +84,8 @@ def sample(logits_BV: Tensor, rows: Rows, positions: Sequence[int]) -> tuple[Ten
         scaled_BV /= rows.temperature_B[:, None]
     weights_BV = scaled_BV.exp()
     logsumexp_B = weights_BV.sum(dim=-1).log()
+    if not bool(torch.isfinite(logsumexp_B).all()):
+        raise Refusal("the model's logits are not finite: its weights are damaged or its training ran away")
     if rows.all_greedy:
         tokens_B = best_B
     else:
@@ -93,19 +93,14 @@ def sample(logits_BV: Tensor, rows: Rows, positions: Sequence[int]) -> tuple[Ten
         tokens_B = _invert(weights_BV, uniforms(rows.seeds_B, np.array(positions, dtype=np.uint64)))
         if rows.any_greedy:
             tokens_B = torch.where(rows.greedy_B, best_B, tokens_B)
-    logprobs_B = scaled_BV.gather(1, tokens_B[:, None])[:, 0] - logsumexp_B
-    if not bool(torch.isfinite(logprobs_B).all()):
-        raise Refusal("the model's logits are not finite: its weights are damaged or its training ran away")
-    return tokens_B, logprobs_B
+    return tokens_B, scaled_BV.gather(1, tokens_B[:, None])[:, 0] - logsumexp_B
 
 
 def _invert(weights_BV: Tensor, uniforms_B: NDArray[np.float64]) -> Tensor:
     """Return the first index whose cumulative weight exceeds the row's uniform share of the total."""
     cumulative_BV = weights_BV.cumsum(dim=-1, dtype=torch.float64)
     target_B1 = torch.from_numpy(uniforms_B)[:, None] * cumulative_BV[:, -1:]
-    # Not finite weights find no index; `sample` then refuses by the log-prob.
-    last = weights_BV.shape[1] - 1
-    return torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0].clamp(max=last)
+    return torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0]
 
 
 def _cut(weights_BV: Tensor, rows: Rows) -> None:
@@ -136,24 +131,21 @@ def _top_k_floor(weights_CV: Tensor, top_k_C: Tensor) -> Tensor:
 def _top_p_floor(weights_CV: Tensor, floor_C: Tensor, top_p_C: Tensor) -> Tensor:
     """Return the smallest weight of the nucleus: the fewest largest tokens that hold ``top_p`` of the mass.
 
-    The mass is what top-k has left (weights ≥ ``floor_C``). A sort of the whole vocabulary is
-    avoided: the nucleus is searched among the largest few, then among eight times as many.
+    The mass is what top-k has left (weights ≥ ``floor_C``). Only tokens that could belong to the
+    nucleus are sorted: all those lighter than (1 - top_p) · mass / vocabulary weigh less than
+    1 - top_p together, so the nucleus is full without them.
     """
-    if bool((top_p_C >= 1).all()):
-        return torch.zeros(len(weights_CV))
-    vocab = weights_CV.shape[1]
+    floors_C = torch.zeros_like(floor_C)
     mass_C = torch.where(weights_CV >= floor_C[:, None], weights_CV, 0.0).sum(dim=-1, dtype=torch.float64)
-    wanted_C1 = (top_p_C * mass_C)[:, None]
-    width = min(_FIRST_WIDTH, vocab)
-    while True:
-        largest_CK = weights_CV.topk(width, dim=-1).values
-        cumulative_CK = largest_CK.cumsum(dim=-1, dtype=torch.float64)
-        last_C1 = torch.searchsorted(cumulative_CK, wanted_C1)
-        if width == vocab or bool(((last_C1 < width)[:, 0] | (top_p_C >= 1)).all()):
-            break
-        width = min(width * 8, vocab)
-    floor_C = largest_CK.gather(1, last_C1.clamp(max=width - 1))[:, 0]
-    return torch.where(top_p_C < 1, floor_C, 0.0)
+    # Half of the bound, so that rounding cannot cost the nucleus a token.
+    bound_C = ((1 - top_p_C) * mass_C / (2 * weights_CV.shape[1])).float()
+    wanted_C = top_p_C * mass_C
+    for row in (top_p_C < 1).nonzero()[:, 0].tolist():
+        weights_V = weights_CV[row]
+        sorted_K = weights_V[weights_V >= torch.maximum(bound_C[row], floor_C[row])].sort(descending=True).values
+        last = int(torch.searchsorted(sorted_K.cumsum(0, dtype=torch.float64), wanted_C[row]))
+        floors_C[row] = sorted_K[min(last, len(sorted_K) - 1)]
+    return floors_C
 
 
 def _mix_number(number: int) -> int:
