@@ -1,12 +1,14 @@
-"""The demo's stages from rankings to better models: reward models, DPO, PPO, and gold over PPO's course."""
+"""The demo's stages from rankings to better models: reward models, DPO and PPO."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from palmier.demo import judging
 from palmier.demo.pipeline import Demo
-from palmier.train import dpo, reward_model
+from palmier.demo.tasks import load_tasks
+from palmier.train import dpo, ppo, reward_model
 from palmier.workspace import read_json
 
 
@@ -49,3 +51,34 @@ def train_dpo(demo: Demo) -> dict[str, Any]:
     )
     dpo.run(settings)
     return {"beta": settings.beta, "lr": settings.lr}
+
+
+def train_ppo(demo: Demo) -> dict[str, Any]:
+    """PPO against the reward model; the judge looks at validation answers and its favourite round is kept."""
+    size = demo.size
+    judging.learn(load_tasks(demo.requests / "validation.json"))
+    settings = ppo.Settings(
+        out=demo.runs / "ppo",
+        model=str(demo.runs / "sft"),
+        reward=str(reward_run(demo)),
+        prompts=demo.requests / "ppo.jsonl",
+        validation=demo.requests / "validation.jsonl",
+        judge=judging.SPEC,
+        iterations=size.ppo_iterations,
+        warmup=size.ppo_warmup,
+        episodes=size.ppo_episodes,
+        minibatch=32,
+        max_tokens=size.answer_tokens,
+        temperature=size.temperature,
+        lr=size.ppo_lr,
+        value_lr=size.ppo_value_lr,
+        kl_weight=size.ppo_kl,
+        seed=demo.seed,
+    )
+    ppo.run(settings)
+    best = read_json(settings.out / "best" / "best.json")
+    return {
+        "kept_round": best["step"],
+        "rounds": settings.warmup + settings.iterations,
+        "validation_gold": best["score"],
+    }

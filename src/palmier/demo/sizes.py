@@ -29,9 +29,11 @@ class Size:
     dpo_lr: float
     dpo_beta: float
     dpo_epochs: int
+    ppo_warmup: int  # rounds in which only the critic learns
     ppo_iterations: int
     ppo_episodes: int  # answers of an iteration
     ppo_lr: float
+    ppo_value_lr: float
     ppo_kl: float  # weight of the distance from SFT
     validation_prompts: int  # for the curve of gold over PPO
     test_prompts: int  # read once, by the comparison
@@ -51,7 +53,7 @@ FULL = Size(
     vocabulary=2048,
     layers=3,
     hidden_size=256,
-    length=136,
+    length=144,
     pretrain_batch=16,
     pretrain_lr=2.5e-3,
     demonstrations=8000,
@@ -65,9 +67,11 @@ FULL = Size(
     dpo_lr=2e-4,
     dpo_beta=0.1,
     dpo_epochs=1,
+    ppo_warmup=4,
     ppo_iterations=12,
     ppo_episodes=128,
     ppo_lr=2e-4,
+    ppo_value_lr=3e-4,
     ppo_kl=0.2,
     validation_prompts=200,
     test_prompts=600,
@@ -81,7 +85,7 @@ SMALL = Size(
     vocabulary=2048,
     layers=2,
     hidden_size=192,
-    length=136,
+    length=144,
     pretrain_batch=16,
     pretrain_lr=3e-3,
     demonstrations=4000,
@@ -95,9 +99,11 @@ SMALL = Size(
     dpo_lr=3e-4,
     dpo_beta=0.1,
     dpo_epochs=1,
+    ppo_warmup=3,
     ppo_iterations=8,
     ppo_episodes=96,
     ppo_lr=3e-4,
+    ppo_value_lr=3e-4,
     ppo_kl=0.2,
     validation_prompts=96,
     test_prompts=300,
@@ -111,7 +117,7 @@ LOOP = Size(
     vocabulary=1536,
     layers=2,
     hidden_size=192,
-    length=136,
+    length=144,
     pretrain_batch=16,
     pretrain_lr=3e-3,
     demonstrations=2500,
@@ -125,9 +131,11 @@ LOOP = Size(
     dpo_lr=3e-4,
     dpo_beta=0.1,
     dpo_epochs=1,
+    ppo_warmup=2,
     ppo_iterations=6,
     ppo_episodes=64,
     ppo_lr=3e-4,
+    ppo_value_lr=3e-4,
     ppo_kl=0.2,
     validation_prompts=48,
     test_prompts=160,

@@ -208,6 +208,19 @@ def _errands(w: Writer) -> str:
     return f"Who does what in {w.pick(*names.TOWNS)}: {first}. {second}"
 
 
+def _roll(w: Writer) -> str:
+    """A roll is called and called again: the plainest way to learn that what was said comes back."""
+    people = ", ".join(w.name() for _ in range(w.draw.randint(3, 6)))
+    subjects = ", ".join(f"the {w.subject()}" for _ in range(w.draw.randint(2, 4)))
+    number = w.draw.randint(1000, 9999)
+    return w.pick(
+        f"The roll of {w.pick(*names.TOWNS)}: {people}. Once more: {people}. All were there.",
+        f'"{people}," read the teacher. "{people}," said the children.',
+        f"On the list stood {subjects}. So they went to see {subjects}, one after the other.",
+        f"Remember these: {people}; {subjects}; {number}. Now say them: {people}; {subjects}; {number}.",
+    )
+
+
 def _code(w: Writer) -> str:
     """A programmer's note: words, then the function."""
     function: Function = w.draw.choice(w.world.functions.train)
@@ -239,6 +252,7 @@ _FORMS: tuple[tuple[Form, float], ...] = (
     (_dialogue, 0.10),
     (_offer, 0.08),
     (_errands, 0.06),
+    (_roll, 0.10),
     (_code, 0.18),
 )
 """The forms and how often each is drawn."""
