@@ -20,11 +20,11 @@ World = Any
 
 def test_a_value_does_not_see_the_token_it_is_the_base_for(tiny_world: World, tmp_path: Path) -> None:
     """V_t is what the text before token t promises: changing token t or a later one leaves it as it is."""
-    (tmp_path / "taste.py").write_text("def short(c, a):\n    return -float(len(a.tokens))\n", "utf-8")
+    (tmp_path / "taste.py").write_text("def odd(c, a):\n    return sum(t % 8 == 3 for t in a.tokens)\n", "utf-8")
     settings = ppo.Settings(
         tmp_path,
         str(tiny_world.model),
-        f"{tmp_path}/taste.py:short",
+        f"{tmp_path}/taste.py:odd",
         tiny_world.prompts,
         episodes=8,
         minibatch=8,

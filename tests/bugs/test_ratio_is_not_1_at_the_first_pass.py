@@ -23,8 +23,8 @@ World = Any
 
 
 def settings_of(world: World, tmp_path: Path) -> ppo.Settings:
-    (tmp_path / "taste.py").write_text("def short(c, a):\n    return -float(len(a.tokens))\n", "utf-8")
-    reward = f"{tmp_path}/taste.py:short"
+    (tmp_path / "taste.py").write_text("def odd(c, a):\n    return sum(t % 8 == 3 for t in a.tokens)\n", "utf-8")
+    reward = f"{tmp_path}/taste.py:odd"
     small = {"episodes": 24, "minibatch": 24, "max_tokens": 10, "iterations": 1, "warmup": 0}
     return ppo.Settings(tmp_path / "run", str(world.model), reward, world.prompts, **small)
 

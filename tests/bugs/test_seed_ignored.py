@@ -31,8 +31,8 @@ def test_another_seed_gives_another_model(tiny_world: World, tmp_path: Path, sta
 
 
 def test_each_round_of_ppo_and_each_seed_asks_and_draws_otherwise(tiny_world: World, tmp_path: Path) -> None:
-    (tmp_path / "taste.py").write_text("def short(c, a):\n    return -float(len(a.tokens))\n", "utf-8")
-    settings = ppo.Settings(tmp_path, str(tiny_world.model), f"{tmp_path}/taste.py:short", tiny_world.prompts)
+    (tmp_path / "taste.py").write_text("def odd(c, a):\n    return sum(t % 8 == 3 for t in a.tokens)\n", "utf-8")
+    settings = ppo.Settings(tmp_path, str(tiny_world.model), f"{tmp_path}/taste.py:odd", tiny_world.prompts)
     settings = replace(settings, episodes=12, minibatch=12, micro_batch=6, max_tokens=8, precision="fp32")
     found = ppo.parts(settings)
 

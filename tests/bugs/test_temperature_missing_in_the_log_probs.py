@@ -23,8 +23,8 @@ World = Any
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.3])
 def test_engine_and_trainer_mean_the_same_distribution(tiny_world: World, tmp_path: Path, temperature: float) -> None:
     """When the answers are read, when they are learned from, and in the reference."""
-    (tmp_path / "taste.py").write_text("def short(c, a):\n    return -float(len(a.tokens))\n", "utf-8")
-    settings = ppo.Settings(tmp_path, str(tiny_world.model), f"{tmp_path}/taste.py:short", tiny_world.prompts)
+    (tmp_path / "taste.py").write_text("def odd(c, a):\n    return sum(t % 8 == 3 for t in a.tokens)\n", "utf-8")
+    settings = ppo.Settings(tmp_path, str(tiny_world.model), f"{tmp_path}/taste.py:odd", tiny_world.prompts)
     settings = replace(settings, temperature=temperature, episodes=16, minibatch=16, max_tokens=10, precision="fp32")
     found = ppo.parts(settings)
     episodes = ppo.collect(settings, found, Engine(found.policy, slots=16), 0, None)

@@ -33,7 +33,7 @@ def fitting(path: Path, template: Template, limit: int) -> list[Conversation]:
 
 
 def engine_for(
-    policy: Decoder, template: Template, conversations: Sequence[Conversation], *, answers: int, max_tokens: int
+    policy: Decoder, template: Template, conversations: Sequence[Conversation], answers: int, max_tokens: int
 ) -> Engine:
     """An engine on the policy's own tensors, with as many slots as there are answers or its cache has room for."""
     config = policy.config

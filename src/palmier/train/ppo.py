@@ -118,6 +118,11 @@ class Settings:
             compile="no",
         )
 
+    def sampling(self, *purpose: int | str) -> Sampling:
+        """How answers are drawn; the same draws for the same purpose."""
+        seed = draw_seed(self.seed, "ppo", *purpose)
+        return Sampling(temperature=self.temperature, max_tokens=self.max_tokens, seed=seed)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -132,6 +137,11 @@ class Parts:
     conversations: list[Conversation]
     validation: list[Conversation]
     folder: Path
+
+    def write(self, target: Path) -> None:
+        """The policy as a whole model's folder."""
+        weights.save(self.policy, target)
+        checkpoint.copy_tokenizer(self.folder, target)
 
 
 def parts(settings: Settings) -> Parts:
@@ -160,14 +170,11 @@ def parts(settings: Settings) -> Parts:
 
 
 # collect ---------------------------------------------------------------------------------------
-
-
 def answer(settings: Settings, found: Parts, engine: Engine, iteration: int) -> tuple[Rollout, Tensor]:
     """Draw a round's answers, and their scores in the rollout's order: (B,) fp32."""
     order = drawn_order(len(found.conversations), settings.episodes, iteration, settings.seed)
     asked = [found.conversations[place] for place in order]
-    seed = draw_seed(settings.seed, "ppo", iteration, "answers")
-    sampling = Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens, seed=seed)
+    sampling = settings.sampling(iteration, "answers")
     answers = [group[0] for group in rollout(engine, found.template, asked, sampling, 1, f"iteration {iteration}")]
     scores = found.reward.score(asked, answers)
     prompts = [found.template.prompt(conversation) for conversation in asked]
@@ -215,8 +222,6 @@ def critic_unit(found: Parts, unit: ScoreScale, values_BT: Tensor) -> Tensor:
 
 
 # credit ----------------------------------------------------------------------------------------
-
-
 def credit(episodes: Episodes, kl_weight: float) -> Credit:
     """What each token earned beyond what the critic expected."""
     kl_BT = losses.kl_k1(episodes.old_BT, episodes.reference_BT)
@@ -228,8 +233,6 @@ def credit(episodes: Episodes, kl_weight: float) -> Credit:
 
 
 # loss ------------------------------------------------------------------------------------------
-
-
 class Objective:
     """The loss of a piece; see the top of this file."""
 
@@ -254,8 +257,6 @@ class Objective:
 
 
 # update ----------------------------------------------------------------------------------------
-
-
 def update(
     trainer: Trainer, settings: Settings, loss: Objective, episodes: Episodes, credited: Credit
 ) -> dict[str, float]:
@@ -277,8 +278,6 @@ def update(
 
 
 # alarms ----------------------------------------------------------------------------------------
-
-
 def facts(episodes: Episodes) -> dict[str, float]:
     """What a round's answers say of the policy that gave them."""
     apart_BT = (episodes.old_BT - episodes.rollout.drawn_BT).abs()
@@ -294,12 +293,21 @@ def facts(episodes: Episodes) -> dict[str, float]:
     }
 
 
-def watch(
-    trainer: Trainer, settings: Settings, engine: Engine, found: Parts, start: Mapping[str, float], episodes: Episodes
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Run:
+    """A run under way."""
+
+    settings: Settings
+    found: Parts
+    trainer: Trainer
+    engine: Engine
+
+
+def watch(run: Run, start: Mapping[str, float], episodes: Episodes) -> dict[str, float]:
     """The round's facts. Raises Diverged where they say that something went wrong."""
+    settings, trainer = run.settings, run.trainer
     now = facts(episodes)
-    if engine.checksum() != fingerprint(found.policy):
+    if run.engine.checksum() != fingerprint(run.found.policy):
         raise stopped(trainer, "the engine answers with other weights than the trainer's", "This is a bug.")
     if now["difference"] > settings.max_difference:
         why = f"engine and trainer differ by {now['difference']:.3f} nats a token, more than {settings.max_difference}"
@@ -318,24 +326,39 @@ def watch(
 
 
 # run -------------------------------------------------------------------------------------------
+def look(run: Run, step: int) -> dict[str, float]:
+    """The judge's score of the model of ``step``, where it is its turn; the best one is kept."""
+    settings, found = run.settings, run.found
+    if found.judge is None or (step % JUDGE_EVERY and step != run.trainer.steps):
+        return {}
+    score = judged(found.judge, run.engine, found.template, found.validation, settings.sampling("judge"))
+    with run.trainer.optimizer.masters_in_place():
+        consider(settings.out, step, score, found.write)
+    return {"judge": score}
 
 
-def run(settings: Settings) -> Path:
-    """Train, or go on with it; returns the finished model's folder. Raises Refusal."""
-    settings.check()
-    if (done := checkpoint.finished(settings.out, "ppo", settings)) is not None:
-        return done
-    found = parts(settings)
+def begin(run: Run, step: int) -> tuple[dict[str, float], ScoreScale, Episodes]:
+    """What the start earned, the unit of rewards, and the answers of ``step``, be it the first or a resumed one."""
+    settings, baseline = run.settings, run.settings.out / "baseline.json"
+    if step == 0:
+        episodes = collect(settings, run.found, run.engine, 0, None)
+        unit = ScoreScale.of(episodes.scores_B)
+        start = watch(run, facts(episodes), episodes) | look(run, 0)
+        write_json(baseline, start | {"mean": unit.mean, "deviation": unit.deviation})
+        return start, unit, episodes
+    start = read_json(baseline)
+    unit = ScoreScale(start["mean"], start["deviation"])
+    return start, unit, collect(settings, run.found, run.engine, step, unit)
 
-    def write(target: Path) -> None:
-        weights.save(found.policy, target)
-        checkpoint.copy_tokenizer(found.folder, target)
+
+def open_run(settings: Settings, found: Parts) -> Run:
+    """The run's folder, begun or gone on with, and the engine on the policy's own tensors."""
 
     def save(target: Path) -> None:
         if found.judge is not None and trainer.done == trainer.steps:
             copy_best(settings.out, target)
         else:
-            write(target)
+            found.write(target)
 
     trainer = Trainer(
         settings.out,
@@ -348,42 +371,29 @@ def run(settings: Settings) -> Path:
         extra={"value": (found.value, settings.value_lr)},
         inputs={"prompts": settings.prompts} | ({"validation": settings.validation} if settings.validation else {}),
     )
-    engine = engine_for(
-        found.policy,
-        found.template,
-        found.conversations + found.validation,
-        answers=settings.episodes,
-        max_tokens=settings.max_tokens,
-    )
+    asked = found.conversations + found.validation
+    engine = engine_for(found.policy, found.template, asked, settings.episodes, settings.max_tokens)
+    return Run(settings, found, trainer, engine)
 
-    def look(step: int) -> dict[str, float]:
-        """The judge's score of the model of ``step``, where it is its turn."""
-        if found.judge is None or (step % JUDGE_EVERY and step != trainer.steps):
-            return {}
-        seed = draw_seed(settings.seed, "ppo", "judge")
-        sampling = Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens, seed=seed)
-        score = judged(found.judge, engine, found.template, found.validation, sampling)
-        with trainer.optimizer.masters_in_place():
-            consider(settings.out, step, score, write)
-        return {"judge": score}
 
-    if trainer.done == 0:
-        episodes = collect(settings, found, engine, 0, None)
-        start = watch(trainer, settings, engine, found, facts(episodes), episodes) | look(0)
-        unit = ScoreScale.of(episodes.scores_B)
-        write_json(settings.out / "baseline.json", start | {"mean": unit.mean, "deviation": unit.deviation})
-    else:
-        start = read_json(settings.out / "baseline.json")
-        unit = ScoreScale(start["mean"], start["deviation"])
-        episodes = collect(settings, found, engine, trainer.done, unit)
-    for iteration in trainer.remaining():
+def run(settings: Settings) -> Path:
+    """Train, or go on with it; returns the finished model's folder. Raises Refusal."""
+    settings.check()
+    if (done := checkpoint.finished(settings.out, "ppo", settings)) is not None:
+        return done
+    found = parts(settings)
+    run = open_run(settings, found)
+    episodes: Episodes | None = None
+    for iteration in run.trainer.remaining():
+        if episodes is None:
+            start, unit, episodes = begin(run, iteration)
         credited = credit(episodes, settings.kl_weight)
         metrics = {
             "explained": advantages.explained_variance(episodes.values_BT, credited.returns_BT, episodes.mask_BT)
         }
         loss = Objective(settings, found, unit, policy_moves=iteration >= settings.warmup)
-        metrics |= update(trainer, settings, loss, episodes, credited)
-        episodes = collect(settings, found, engine, iteration + 1, unit)
-        metrics |= watch(trainer, settings, engine, found, start, episodes) | look(iteration + 1)
-        trainer.advance(metrics)
-    return trainer.folder
+        metrics |= update(run.trainer, settings, loss, episodes, credited)
+        episodes = collect(settings, found, run.engine, iteration + 1, unit)
+        metrics |= watch(run, start, episodes) | look(run, iteration + 1)
+        run.trainer.advance(metrics)
+    return run.trainer.folder
