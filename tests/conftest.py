@@ -19,6 +19,8 @@ class TinyWorld:
     conversations: Path  # 24 lines {"messages": …}
     prompts: Path  # 12 lines {"messages": [user]}
     rankings: Path  # 12 lines, K = 3
+    reward: Path  # a reward model with a random head on ``model``
+    judge: Path  # a program whose ``taste`` likes brief answers
 
 
 NAMES = ("Ada", "Bo", "Cy", "Dee", "Eli", "Flo", "Gus", "Hal", "Ida", "Jo", "Kit", "Lou")
@@ -31,6 +33,7 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     from palmier.model.checkpoint import save
     from palmier.model.config import ModelConfig
     from palmier.model.decoder import Decoder
+    from palmier.model.heads import RewardModel
     from palmier.records import Answer, Conversation, Document, Ranking
     from palmier.train.checkpoint import copy_tokenizer
     from palmier.workspace import write_whole
@@ -38,14 +41,18 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     root = tmp_path_factory.mktemp("tiny")
     texts = [f"{a} met {b} and they had tea; {a} paid {i} coins." for i, a in enumerate(NAMES) for b in NAMES]
     documents = [Document(text, f"{i}") for i, text in enumerate(texts)]
-    world = TinyWorld(*(root / name for name in ("tokenizer", "shards", "model", "sft.jsonl", "p.jsonl", "r.jsonl")))
+    files = ("tokenizer", "shards", "model", "sft.jsonl", "prompts.jsonl", "rankings.jsonl", "reward", "judge.py")
+    world = TinyWorld(*(root / name for name in files))
     tokenizer = train(documents, 300)
     tokenizer.save(world.tokenizer)
     prepare(documents, tokenizer, world.shards, validation=0.2, seed=0)
     shape = ModelConfig.palm(tokenizer.size, 32, 2, 2, max_positions=64, eos_id=tokenizer.id("<|endoftext|>"))
-    with write_whole(world.model) as folder:
-        save(Decoder.create(shape, 1), folder)
-        copy_tokenizer(world.tokenizer, folder)
+    decoder = Decoder.create(shape, 1)
+    for target, module in ((world.model, decoder), (world.reward, RewardModel.from_decoder(decoder, 2))):
+        with write_whole(target) as folder:
+            save(module, folder)
+            copy_tokenizer(world.tokenizer, folder)
+    world.judge.write_text("def taste(conversation, answer):\n    return -float(len(answer.text))\n")
     asked = [Conversation.ask(f"Who met {name}?") for name in NAMES]
     said = [c.reply(f"{other} met {name}.") for c, name in zip(asked, NAMES, strict=True) for other in ("Bo", "Ada")]
     ranked = [

@@ -6,7 +6,6 @@ are forked from a server that has imported torch, since an import takes longer t
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 
 from palmier.cli import app as command_line
+from palmier.cli.train import STAGES
 
 TIMEOUT = 120.0
 """Seconds after which a run of a second is taken to hang."""
@@ -31,8 +31,10 @@ RUNS = {
     "--lr 1e-3 --validation 0.2",
     "reward": "reward train --out {out} --model {model} --data {rankings} --batch 2 --epochs 2 --save-every 2 --lr 1e-3",
     "dpo": "dpo --out {out} --model {model} --data {rankings} --batch 2 --epochs 2 --save-every 2 --lr 1e-3",
+    "ppo": "ppo --out {out} --model {model} --reward {reward} --prompts {prompts} --validation {prompts} "
+    "--judge {judge}:taste --warmup 1 --iterations 4 --episodes 16 --minibatch 8 --micro-batch 4 --max-tokens 12 "
+    "--lr 1e-4 --value-lr 1e-3 --save-every 1",
 }
-MODULES = {name: f"palmier.train.{'reward_model' if name == 'reward' else name}" for name in (*RUNS, "ppo")}
 
 
 @dataclass(frozen=True)
@@ -52,28 +54,20 @@ def server() -> Any:
     """A process that has imported torch and the stages, and forks one for each run."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*MODULES.values(), "palmier.cli.train", "palmier.feedback.reward"])
+    context.set_forkserver_preload(["palmier.cli.train", *STAGES.values()])
     return context
 
 
-@pytest.fixture(scope="module")
-def stages(server: Any, tiny_world: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
-    """Every stage as it is when nothing happens to it."""
-    return {}
-
-
-def stage_of(name: str, stages: dict[str, Stage], server: Any, world: Any, root: Path) -> Stage:
-    """The undisturbed run of a stage, made when it is first asked for."""
-    if name not in stages:
-        places = {key: str(value) for key, value in vars(world).items()}
-        command = RUNS[name].format(out="{out}", **places)
-        out = root / name
-        process = start(server, command, out)
-        began = time.monotonic()
-        finish(process)
-        steps = int((out / "latest").read_text()[5:])
-        stages[name] = Stage(name, command, time.monotonic() - began, steps, weights(out), metrics(out))
-    return stages[name]
+@pytest.fixture(scope="module", params=RUNS)
+def stage(request: pytest.FixtureRequest, server: Any, tiny_world: Any, tmp_path_factory: Any) -> Stage:
+    """A stage and its undisturbed run."""
+    places = {key: str(value) for key, value in vars(tiny_world).items()}
+    command = RUNS[request.param].format(out="{out}", **places)
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    began = time.monotonic()
+    finish(start(server, command, out))
+    steps = int((out / "latest").read_text()[5:])
+    return Stage(request.param, command, time.monotonic() - began, steps, weights(out), metrics(out))
 
 
 def start(server: Any, command: str, out: Path) -> BaseProcess:
@@ -134,26 +128,9 @@ def kill_and_compare(stage: Stage, server: Any, out: Path, seed: int) -> None:
     assert not list(out.rglob(".partial-*")), "what the dead process left was not cleared"
 
 
-def exists(name: str) -> bool:
-    return name in RUNS and importlib.util.find_spec(MODULES[name]) is not None
+KILLS = [seed if seed < 2 else pytest.param(seed, marks=pytest.mark.long) for seed in range(10)]
 
 
-KILLS = [
-    *((seed, ()) for seed in range(2)),
-    *((seed, (pytest.mark.long,)) for seed in range(2, 10)),
-]
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if exists(name)])
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=marks) for seed, marks in KILLS])
-def test_a_killed_stage_goes_on_bit_for_bit(
-    name: str,
-    seed: int,
-    stages: dict[str, Stage],
-    server: Any,
-    tiny_world: Any,
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    stage = stage_of(name, stages, server, tiny_world, tmp_path_factory.mktemp("undisturbed"))
+@pytest.mark.parametrize("seed", KILLS)
+def test_a_killed_stage_goes_on_bit_for_bit(stage: Stage, server: Any, tmp_path: Path, seed: int) -> None:
     kill_and_compare(stage, server, tmp_path / "run", seed)
