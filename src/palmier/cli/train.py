@@ -112,7 +112,10 @@ def comments(settings: type) -> dict[str, str]:
 
 def whole(kind: Any, tokens: Sequence[cyclopts.Token]) -> int:
     """A whole number as it was written; raises ValueError for 1.5, which would else be rounded."""
-    return int(tokens[0].value)
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is no whole number") from None
 
 
 def _with_signature(command: Callable[..., None], settings: type) -> Callable[..., None]:
