@@ -122,6 +122,12 @@ def test_it_learns_and_the_folder_is_whole(base: Settings) -> None:
     assert pretrain.run(settings) == folder  # finished: nothing is done again
 
 
+def test_what_is_saved_is_exact_where_the_computation_is_rounded(base: Settings) -> None:
+    weight = load(pretrain.run(replace(base, precision="bf16"))).model.layers[0].mlp.gate_proj.weight
+    assert weight.dtype == torch.float32
+    assert not torch.equal(weight, weight.bfloat16().float())
+
+
 def test_the_loss_is_cross_entropy_and_z_loss_by_hand(base: Settings, tiny_world: Any) -> None:
     decoder, _ = pretrain.parts(base)
     rows = TokenBatches(base.data, "train", 4, 32, 0).batch(0)
@@ -186,6 +192,18 @@ def test_shards_of_another_tokenizer_are_refused(base: Settings) -> None:
     train(documents, 290).save(base.out / "tokenizer")
     with pytest.raises(Refusal, match="another tokenizer"):
         pretrain.run(replace(base, out=base.out / "run", tokenizer=base.out / "tokenizer"))
+
+
+def test_held_out_text_that_is_too_short_is_said(base: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pretrain, "say", said.append)
+    tokenizer = Tokenizer.load(base.tokenizer or Path())
+    documents = [Document(f"Nobody met {i} of them.", str(i)) for i in range(50)]
+    prepare(documents, tokenizer, base.out / "shards", validation=0.0, seed=0)
+    pretrain.run(replace(base, out=base.out / "run", data=base.out / "shards"))
+    assert len(said) == 1
+    assert said[0].startswith("pretrain: no validation loss")
+    assert not any("validation_loss" in line for line in metrics(base.out / "run"))
 
 
 @pytest.mark.parametrize(

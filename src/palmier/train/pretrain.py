@@ -12,7 +12,6 @@ a short run gains most from its decay; embeddings, drawn from N(0, 1), learn fas
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,14 @@ import torch
 from torch import Tensor
 
 from palmier.data.batches import TokenBatches
+from palmier.data.shards import Manifest
 from palmier.data.tokenizer import Tokenizer
 from palmier.errors import Refusal
 from palmier.model import checkpoint as weights
 from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder, token_logprobs
 from palmier.train import checkpoint, losses
+from palmier.train.log import say
 from palmier.train.loop import Trainer
 from palmier.train.optimizer import Optimization
 from palmier.workspace import resolve_model
@@ -122,6 +123,24 @@ def parts(settings: Settings) -> tuple[Decoder, Path]:
     return Decoder.create(config, settings.seed), settings.tokenizer
 
 
+def batches(settings: Settings, tokenizer: Tokenizer) -> tuple[TokenBatches, TokenBatches | None]:
+    """Rows to learn from, and held-out rows where they are asked for and there are any."""
+
+    def rows(split: str) -> TokenBatches:
+        return TokenBatches(settings.data, split, settings.batch, settings.length, settings.seed, tokenizer)
+
+    train = rows("train")
+    if not settings.validate_every:
+        return train, None
+    split = Manifest.read(settings.data).splits.get("validation")
+    if split is None or split.tokens <= settings.length:
+        say(
+            f"pretrain: no validation loss, since {settings.data} holds out less than a row of {settings.length} tokens"
+        )
+        return train, None
+    return train, rows("validation")
+
+
 class Objective:
     """The loss of a batch's rows; see the top of this file."""
 
@@ -161,12 +180,7 @@ def run(settings: Settings) -> Path:
     if (done := checkpoint.finished(settings.out, "pretrain", settings)) is not None:
         return done
     decoder, tokenizer = parts(settings)
-    size = (settings.batch, settings.length)
-    vocabulary = Tokenizer.load(tokenizer)
-    batches = TokenBatches(settings.data, "train", *size, settings.seed, vocabulary)
-    held_out = (
-        TokenBatches(settings.data, "validation", *size, settings.seed, vocabulary) if settings.validate_every else None
-    )
+    train, held_out = batches(settings, Tokenizer.load(tokenizer))
 
     def save(folder: Path) -> None:
         weights.save(decoder, folder)
@@ -181,11 +195,11 @@ def run(settings: Settings) -> Path:
         settings=settings,
         save=save,
         inputs={"data": settings.data},
-        tokens_per_step=math.prod(size),
+        tokens_per_step=settings.batch * settings.length,
     )
     loss = Objective(decoder, settings.z_loss)
     for step in trainer.remaining():
-        rows = batches.batch(step)
+        rows = train.batch(step)
         metrics = trainer.update(loss, rows, tokens_of(rows))
         if held_out is not None and ((step + 1) % settings.validate_every == 0 or step + 1 == settings.steps):
             metrics["validation_loss"] = validation_loss(decoder, held_out)
