@@ -154,6 +154,9 @@ def test_a_conversation_without_an_answer_is_refused(template: Template) -> None
         template.render(Conversation.ask("Hi"))
     with pytest.raises(Refusal, match="the last message is the assistant's"):
         template.prompt(Conversation.ask("Hi").reply("Yes?"))
+    for read in (template.prompt, template.render):
+        with pytest.raises(Refusal, match="no message"):
+            read(Conversation(()))
 
 
 @pytest.mark.parametrize(

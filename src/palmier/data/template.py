@@ -67,7 +67,7 @@ class Template:
 
         Raises Refusal where the last message is not the user's.
         """
-        if conversation.messages[-1].role != "user":
+        if conversation.messages and conversation.messages[-1].role != "user":
             raise Refusal(
                 f"the last message is the {conversation.messages[-1].role}'s: an answer follows a user's message"
             )
@@ -93,6 +93,8 @@ class Template:
         return self.tokenizer.decode(spoken)
 
     def _messages(self, conversation: Conversation) -> Sequence[Message]:
+        if not conversation.messages:
+            raise Refusal("the conversation has no message")
         if self.system and conversation.messages[0].role != "system":
             return (Message("system", self.system), *conversation.messages)
         return conversation.messages
