@@ -141,6 +141,17 @@ def test_decoding_follows_weights_that_are_trained_in_place(name: str) -> None:
         close(module(ids, cache=cache), module(ids))
 
 
+@torch.no_grad()
+def test_weights_are_packed_once() -> None:
+    """A second step finds them packed: packing at every step would be right, and slow."""
+    module = decoder(PALM)
+    module(tokens(1, 3), cache=cache_for(module))
+    packed = module.model.layers[0]._packed.weight
+    assert packed.data_ptr() == module.model.layers[0].self_attn.q_proj.weight.data_ptr()
+    module(tokens(1, 3), cache=cache_for(module))
+    assert module.model.layers[0]._packed.weight is packed
+
+
 @pytest.mark.parametrize("change", ["double", "loaded", "data"])
 @torch.no_grad()
 def test_decoding_follows_weights_in_other_memory(change: str) -> None:

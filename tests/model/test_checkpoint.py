@@ -119,8 +119,8 @@ def refused(folder: Path, *words: str) -> None:
     message = str(caught.value)
     assert str(folder) in message
     assert "\n" not in message
-    for word in words:
-        assert word in message, message
+    for word in words:  # not in the folder's own name, which holds the test's
+        assert word in message.replace(str(folder), ""), message
 
 
 class _Trap:
