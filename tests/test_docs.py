@@ -65,7 +65,9 @@ def run_documented(line: str, page: str, folder: Path, environment: dict[str, st
         known = subprocess.run([*command[:4], "--help"], capture_output=True, text=True, check=True).stdout
         assert all(word in known for word in words if word.startswith("--")), f"{page}: {line}"
         return
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, f"{page}: {line}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
 
 
