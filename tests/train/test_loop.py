@@ -346,33 +346,43 @@ class Poison(torch.autograd.Function):
         return torch.full(ctx.shape, ctx.bad), None
 
 
-def test_a_disk_that_is_full_in_the_middle_of_a_save(tmp_path: Path) -> None:
-    """A process whose files may not grow beyond 40 kB: step-2 fits, step-4 does not."""
+def go_on_with_files_limited_to(size: int, run: Path) -> str:
+    """What a process says whose files may not grow beyond ``size`` bytes, as on a disk that is full."""
     program = f"""
 import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_loop import Toy
 from palmier.errors import Refusal
-toy = Toy(Path({str(tmp_path)!r}))
-toy.run(3)
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+toy = Toy(Path({str(run)!r}))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))
 try:
-    Toy(Path({str(tmp_path)!r})).run()
+    toy.run()
 except Refusal as refusal:
     print(refusal)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ}
-    )
-    line = done.stdout.strip()
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_save(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    Toy(run).run(3)
+    line = go_on_with_files_limited_to(2000, run)
     assert "\n" not in line
-    assert f"could not write {tmp_path / 'step-4'}" in line
+    assert f"could not write {run / 'step-4'}" in line
     assert "what was there before is untouched" in line
-    assert (tmp_path / "latest").read_text() == "step-2\n"
-    assert not list(tmp_path.glob(".partial-*"))
-    undisturbed = Toy(tmp_path.parent / "undisturbed").run()
-    assert same(Toy(tmp_path).run(), undisturbed)
+    assert (run / "latest").read_text() == "step-2\n"
+    assert not list(run.glob(".partial-*"))
+    assert same(Toy(run).run(), Toy(tmp_path / "undisturbed").run())
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    Toy(run).run(3)
+    line = go_on_with_files_limited_to((run / "metrics.jsonl").stat().st_size - 10, run)
+    assert line == f"could not write {run / 'metrics.jsonl'}: File too large; the last saved step is untouched"
+    assert same(Toy(run).run(), Toy(tmp_path / "undisturbed").run())
+    assert metrics(run) == metrics(tmp_path / "undisturbed")
 
 
 def test_a_damaged_optimizer_is_refused_by_name(tmp_path: Path) -> None:

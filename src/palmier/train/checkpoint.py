@@ -53,13 +53,21 @@ def settings_json(settings: Any) -> dict[str, Any]:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's manifest.json (which carries its files' own)."""
-    path = path / "manifest.json" if path.is_dir() else path
-    try:
-        with path.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as error:
-        raise Refusal(f"{path} can not be read: {error.strerror}") from None
+    """SHA-256 of a file, of a shards' folder's manifest (which carries its files' own), or of a model's weights."""
+    if not path.is_dir():
+        files = [path]
+    elif (path / "manifest.json").is_file():
+        files = [path / "manifest.json"]
+    else:
+        files = [path / "config.json", *sorted(path.glob("*.safetensors"))]
+    digests = []
+    for file in files:
+        try:
+            with file.open("rb") as handle:
+                digests.append(hashlib.file_digest(handle, "sha256").hexdigest())
+        except OSError as error:
+            raise Refusal(f"{file} can not be read: {error.strerror}") from None
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -128,15 +136,11 @@ def save_step(
     finished run's last step carries no optimizer: nothing will go on from it.
     """
     target = run / f"step-{step}"
-    with write_whole(target) as folder:
-        try:
-            write_model(folder)
-            (folder / "trainer").mkdir()
-            if not finished:
-                save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "trainer" / "optimizer.safetensors")
-        except safetensors.SafetensorError as error:
-            # The library wraps the system's error (no space left) in its own.
-            raise OSError(None, str(error)) from error
+    with write_whole(target) as folder, _as_os_errors():
+        write_model(folder)
+        (folder / "trainer").mkdir()
+        if not finished:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "trainer" / "optimizer.safetensors")
         write_json(folder / "trainer" / "state.json", {"step": step, "finished": finished})
     write_text(run / "latest", target.name + "\n")
     _prune(run, step)
@@ -158,6 +162,19 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
     for name in _TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+
+
+@contextlib.contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """Turn the safetensors library's own error for a full disk into the system's, which write_whole explains."""
+    try:
+        yield
+    except safetensors.SafetensorError as error:
+        raise OSError(None, str(error)) from error
+    except Refusal as refusal:
+        if isinstance(refusal.__cause__, safetensors.SafetensorError):
+            raise OSError(None, str(refusal.__cause__)) from refusal
+        raise
 
 
 def _prune(run: Path, last: int) -> None:

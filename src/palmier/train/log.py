@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from palmier.errors import Refusal
 from palmier.workspace import write_text
 
 PLAIN_SECONDS = 30.0
@@ -39,18 +41,33 @@ class Metrics:
                     break
                 kept.append(line + "\n")
         write_text(path, "".join(kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        # No buffer: a line that could not be written must not be tried again when the file is closed.
+        self._file = path.open("ab", buffering=0)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        """Append a line; raises Refusal where the disk is full."""
+        line = (json.dumps(record) + "\n").encode()
+        with self._named():
+            while line:  # a disk that fills up takes a part first
+                line = line[self._file.write(line) :]
 
     def sync(self) -> None:
         """Return when all lines are on the disk."""
-        os.fsync(self._file.fileno())
+        with self._named():
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Refusal(
+                f"could not write {self._path}: {error.strerror}; the last saved step is untouched"
+            ) from error
 
 
 class ProgressLine:

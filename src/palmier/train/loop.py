@@ -207,7 +207,10 @@ class Trainer:
             self.done, tensors = checkpoint.load_step(latest_step(self.run))
             self.optimizer.load_state(tensors)
             say(f"{self.stage}: going on from step {self.done} of {self.steps}")
-        return bool(before["compiled"]) and runtime.has_compiler()
+        if before["compiled"] and not runtime.has_compiler():
+            say(f"Warning: {self.run} was begun compiled, and there is no C++ compiler now: not bit for bit the same.")
+            return False
+        return bool(before["compiled"])
 
     def _compile_pays(self, tokens_per_step: int) -> tuple[bool, str]:
         if self.how.compile == "no":

@@ -194,7 +194,7 @@ def run(settings: Settings) -> Path:
         stage="pretrain",
         settings=settings,
         save=save,
-        inputs={"data": settings.data},
+        inputs={"data": settings.data} | ({"model": tokenizer} if settings.model else {}),
         tokens_per_step=settings.batch * settings.length,
     )
     loss = Objective(decoder, settings.z_loss)

@@ -176,7 +176,7 @@ def run(settings: Settings) -> Path:
         stage="sft",
         settings=settings,
         save=save,
-        inputs={"data": settings.data},
+        inputs={"data": settings.data, "model": folder},
         tokens_per_step=math.prod(train.batch(0)["tokens"].shape),
     )
     loss = Objective(decoder)
