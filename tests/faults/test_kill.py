@@ -20,6 +20,7 @@ import pytest
 
 from palmier.cli import app as command_line
 from palmier.cli.train import STAGES
+from palmier.scale.runtime import has_compiler
 
 TIMEOUT = 120.0
 """Seconds after which a run of a second is taken to hang."""
@@ -63,11 +64,14 @@ def stage(request: pytest.FixtureRequest, server: Any, tiny_world: Any, tmp_path
     """A stage and its undisturbed run."""
     places = {key: str(value) for key, value in vars(tiny_world).items()}
     command = RUNS[request.param].format(out="{out}", **places)
-    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    return undisturbed(request.param, command, server, tmp_path_factory.mktemp("undisturbed") / "run")
+
+
+def undisturbed(name: str, command: str, server: Any, out: Path) -> Stage:
     began = time.monotonic()
     finish(start(server, command, out))
     steps = int((out / "latest").read_text()[5:])
-    return Stage(request.param, command, time.monotonic() - began, steps, weights(out), metrics(out))
+    return Stage(name, command, time.monotonic() - began, steps, weights(out), metrics(out))
 
 
 def start(server: Any, command: str, out: Path) -> BaseProcess:
@@ -134,3 +138,13 @@ KILLS = [seed if seed < 2 else pytest.param(seed, marks=pytest.mark.long) for se
 @pytest.mark.parametrize("seed", KILLS)
 def test_a_killed_stage_goes_on_bit_for_bit(stage: Stage, server: Any, tmp_path: Path, seed: int) -> None:
     kill_and_compare(stage, server, tmp_path / "run", seed)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")
+def test_a_killed_compiled_run_goes_on_bit_for_bit(server: Any, tiny_world: Any, tmp_path: Path) -> None:
+    places = {key: str(value) for key, value in vars(tiny_world).items()}
+    command = RUNS["pretrain"].format(out="{out}", **places) + " --compile yes"
+    stage = undisturbed("compiled", command, server, tmp_path / "undisturbed")
+    for seed in range(3):
+        kill_and_compare(stage, server, tmp_path / f"{seed}", seed)
