@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 import resource
 import struct
 from pathlib import Path
@@ -164,6 +165,27 @@ def test_a_header_that_lies_is_refused(folder: Path) -> None:
     refused(folder, WEIGHTS, "model.norm.weight", "damaged entry")
     write({"model.norm.weight": entry | {"dtype": "I64", "data_offsets": [0, 64]}})
     refused(folder, WEIGHTS, "model.norm.weight", "I64")
+
+
+def test_a_damaged_byte_is_read_or_refused_and_never_a_crash(folder: Path) -> None:
+    """Bytes of the header at random: another error than Refusal would be a traceback in a person's face."""
+    whole = (folder / WEIGHTS).read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    draw = random.Random(0)
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for _ in range(draw.randint(1, 3)):
+            damaged[draw.randrange(header)] = draw.choice((draw.randrange(256), ord('"'), ord("9"), ord("-"), ord("{")))
+        (folder / WEIGHTS).write_bytes(damaged)
+        try:
+            checkpoint.load(folder)
+            outcomes["read"] += 1
+        except Refusal:
+            outcomes["refused"] += 1
+    assert outcomes["refused"] > 200
+    (folder / WEIGHTS).write_bytes(struct.pack("<Q", 200_000) + b"[" * 200_000)
+    refused(folder, "not JSON")
 
 
 def test_missing_misshapen_and_unknown_tensors_are_named(folder: Path) -> None:

@@ -54,6 +54,8 @@ def test_what_transformers_leaves_out_has_its_defaults() -> None:
     [
         ({"model_type": "mamba"}, "model_type 'mamba' is unknown"),
         ({"model_type": None}, "model_type None is unknown"),
+        ({"model_type": ["llama"]}, "is unknown"),
+        ({"num_attention_heads": 0}, "num_attention_heads"),
         ({"attention_bias": True}, "attention_bias=True"),
         ({"mlp_bias": True}, "mlp_bias=True"),
         ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
@@ -64,7 +66,7 @@ def test_what_transformers_leaves_out_has_its_defaults() -> None:
         ({"num_hidden_layers": None}, "num_hidden_layers"),
         ({"num_key_value_heads": 4}, "num_heads 6 is no multiple of num_kv_heads 4"),
         ({"head_dim": 7}, "head_dim 7 must be even"),
-        ({"vocab_size": 0}, "vocab_size must be a whole number from 1"),
+        ({"vocab_size": 0}, "whole number from 1 for vocab_size"),
         ({"vocab_size": True}, "vocab_size"),
         ({"rms_norm_eps": "small"}, "rms_norm_eps"),
         ({"rope_parameters": "default"}, "rope_parameters"),
@@ -75,6 +77,11 @@ def test_what_transformers_leaves_out_has_its_defaults() -> None:
 def test_what_cannot_be_honoured_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(Refusal, match=words):
         ModelConfig.from_hf(LLAMA.to_hf() | change)
+
+
+def test_a_padding_id_outside_the_vocabulary_is_kept() -> None:
+    """Old Llama fine-tunes pad with an id that has no embedding; nothing here ever reads it."""
+    assert ModelConfig.from_hf(LLAMA.to_hf() | {"pad_token_id": 97}).to_hf()["pad_token_id"] == 97
 
 
 def test_cohere_with_normed_queries_is_refused() -> None:

@@ -155,7 +155,7 @@ def _check_header(path: Path) -> None:
             raise Refusal(f"{path} is no whole safetensors file: its header is cut off ({size} bytes in all)")
         try:
             header = json.loads(file.read(length))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Refusal(f"{path} is no safetensors file: its header is not JSON") from None
     if not isinstance(header, dict):
         raise Refusal(f"{path} is no safetensors file: its header is no JSON object")

@@ -50,7 +50,7 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise Refusal(f"{name} must be a whole number from 1, not {value!r}")
-        for name in ("bos_id", "eos_id", "pad_id"):
+        for name in ("bos_id", "eos_id"):  # a padding id is never read, and often lies outside
             token = getattr(self, name)
             if token is not None and not 0 <= token < self.vocab_size:
                 raise Refusal(f"{name} {token} is outside the vocabulary of {self.vocab_size}")
@@ -94,7 +94,7 @@ class ModelConfig:
     def from_hf(cls, value: Mapping[str, Any]) -> ModelConfig:
         """Read the content of a config.json; raises Refusal where the Decoder could not honour it."""
         kind = value.get("model_type")
-        if kind not in _MODEL_TYPES:
+        if not isinstance(kind, str) or kind not in _MODEL_TYPES:
             known = ", ".join(sorted(_MODEL_TYPES))
             raise Refusal(f"model_type {kind!r} is unknown: Palmier reads {known} (cohere is how PaLM is written)")
         _refuse_what_we_lack(value)
@@ -180,8 +180,8 @@ def _real(value: Mapping[str, Any], name: str, default: float) -> float:
 
 def _number(value: Mapping[str, Any], name: str) -> int:
     number = value.get(name)
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise Refusal(f"config.json has no whole number for {name}, but {number!r}")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise Refusal(f"config.json must have a whole number from 1 for {name}, not {number!r}")
     return number
 
 

@@ -54,12 +54,15 @@ def embedded_model(workspace: Workspace) -> Path:
     with (workspace.models / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two processes in a new home: the second finds it made
         if not (folder / "config.json").is_file():
-            import_gguf(_packaged_file(), folder)
+            import_gguf(_packaged_file(), folder, CARD)
     return folder
 
 
-def import_gguf(path: Path, folder: Path) -> None:
-    """Write a Llama-architecture GGUF (SmolLM2) as a Hugging Face folder in fp32, whole or not at all."""
+def import_gguf(path: Path, folder: Path, card: str = "") -> None:
+    """Write a Llama-architecture GGUF (SmolLM2) as a Hugging Face folder in fp32, whole or not at all.
+
+    ``card`` becomes the folder's README.md: whose model it is, and its licence.
+    """
     if not path.is_file():
         raise Refusal(f"{path} is missing")
     try:
@@ -79,7 +82,8 @@ def import_gguf(path: Path, folder: Path) -> None:
     with write_whole(folder) as partial:
         save(decoder, partial)
         _write_tokenizer(path, values, partial)
-        (partial / "README.md").write_text(CARD, "utf-8")
+        if card:
+            (partial / "README.md").write_text(card, "utf-8")
 
 
 def _packaged_file() -> Path:
