@@ -32,7 +32,7 @@ def serve(
     Parameters
     ----------
     port
-        Port on 127.0.0.1.
+        Port on 127.0.0.1; 0 takes a free one.
     home
         Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier. A new one begins
         with the embedded model, SmolLM2-135M-Instruct.
@@ -50,7 +50,7 @@ def serve(
 
     serving = open_home(workspace, model)
     version = serving.versions.get(serving.live.state.current)
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     print(f"Palmier: {version.label} (version {version.name}) answers at {address} — ranking at {address}/rank")
     print("Ctrl-C ends it.", flush=True)
     # The listener holds connections in its queue already, so the browser may come at once.
@@ -68,7 +68,7 @@ def serve(
 
 def listen(port: int) -> socket.socket:
     """A socket bound to the port on loopback. Raises Refusal naming the port where that can't be."""
-    if not 1 <= port <= 65535:
+    if not 0 <= port <= 65535:
         raise Refusal(f"port {port} is none: choose one from 1 to 65535, for example --port 8000")
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

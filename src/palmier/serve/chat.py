@@ -20,7 +20,7 @@ from palmier.generate.sampling import sample_seed
 from palmier.records import Answer, Conversation, Finish, Message, Sampling
 from palmier.serve.live import Live, Ticket
 
-CHAT_TEMPERATURE = 0.7
+CHAT_TEMPERATURE = 0.4
 CHAT_TOP_P = 0.9
 CHAT_TOKENS = 512
 """A chat's defaults: small models ramble above these."""

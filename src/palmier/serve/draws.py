@@ -104,7 +104,7 @@ class Draws:
         draw = self._draws.get(name)
         if draw is None:
             raise Refusal(f"there is no draw {name!r}: it was skipped, or is too old; draw again")
-        turn = self._turns.get(name)
+        turn = self._turns.get(name) if draw.state == "drawing" else None
         return draw if turn is None else replace(draw, answers=tuple(turn.answers()))
 
     def pending(self, annotator: str) -> Draw | None:
@@ -169,7 +169,6 @@ class Draws:
             problem = ""
         except (Refusal, Stopped) as error:
             problem = str(error)
-        del self._turns[draw.id]
         answers = turn.answers()
         if draw.id in self._draws:
             if not problem and any(answer.finish == "cancelled" for answer in answers):
@@ -183,7 +182,7 @@ class Draws:
                     self._draws[draw.id] = done
                 else:  # skipped while it was being written to the disk
                     self._path(draw.id).unlink(missing_ok=True)
-        del self._tasks[draw.id]
+        del self._turns[draw.id], self._tasks[draw.id]
 
     def _keep(self, draw: Draw) -> None:
         write_json(self._path(draw.id), draw.to_json())

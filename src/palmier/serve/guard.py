@@ -10,8 +10,6 @@ content security policy under which nothing but our own files may run.
 from __future__ import annotations
 
 import json
-from collections.abc import MutableMapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +18,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 MOST_BYTES = 1 << 20
 """Largest body of a request: far more than any context holds."""
+
+TOO_LARGE = (413, f"a request may bring at most {MOST_BYTES} bytes")
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -33,10 +33,6 @@ HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-
-
-class BodyTooLarge(Exception):
-    """More than `MOST_BYTES` came; raised where the body is read."""
 
 
 class Guard:
@@ -53,10 +49,8 @@ class Guard:
         if reason is not None:
             await _refuse(_with_headers(send), *reason)
             return
-        try:
-            await self._app(scope, _bounded(receive), _with_headers(send))
-        except BodyTooLarge:
-            await _refuse(_with_headers(send), 413, f"a request may bring at most {MOST_BYTES} bytes")
+        body = _Body(receive, _with_headers(send))
+        await self._app(scope, body.receive, body.send)
 
 
 def objection(scope: Scope) -> tuple[int, str] | None:
@@ -74,7 +68,7 @@ def objection(scope: Scope) -> tuple[int, str] | None:
         if not origin.startswith("http://") or name not in LOOPBACK or port != own_port:
             return 403, "requests from other web pages are not answered"
     if int(headers.get(b"content-length", [b"0"])[0] or 0) > MOST_BYTES:
-        return 413, f"a request may bring at most {MOST_BYTES} bytes"
+        return TOO_LARGE
     return None
 
 
@@ -86,19 +80,27 @@ def _name_and_port(url: str) -> tuple[str, int]:
         return "", 0
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Count the body where its length was not told beforehand."""
-    seen = 0
+class _Body:
+    """Counts a body whose length was not told beforehand; past the limit the answer is 413, whatever the app says."""
 
-    async def counted() -> MutableMapping[str, Any]:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > MOST_BYTES:
-            raise BodyTooLarge
-        return message
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self._seen = 0
+        self._refused = False
 
-    return counted
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen <= MOST_BYTES:
+            return message
+        if not self._refused:
+            self._refused = True
+            await _refuse(self._send, *TOO_LARGE)
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if not self._refused:
+            await self._send(message)
 
 
 def _with_headers(send: Send) -> Send:

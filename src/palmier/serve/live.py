@@ -16,6 +16,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from palmier.data.template import Template
 from palmier.errors import Refusal
@@ -74,18 +75,24 @@ class Ticket:
 
     def accept(self, loaded: Loaded, prompt_tokens: int) -> None:
         self.version, self.template, self.prompt_tokens = loaded.version.name, loaded.template, prompt_tokens
-        self._loop.call_soon_threadsafe(self._settle, None)
+        self._tell(self._settle, None)
 
     def post(self, events: list[Event]) -> None:
         self.unfinished -= sum(event.finish is not None for event in events)
-        self._loop.call_soon_threadsafe(self._inbox.put_nowait, events)
+        self._tell(self._inbox.put_nowait, events)
 
     def fail(self, error: BaseException) -> None:
         """Whoever waits for a place, or for events, gets ``error``."""
-        self._loop.call_soon_threadsafe(self._settle, error)
-        self._loop.call_soon_threadsafe(self._inbox.put_nowait, error)
+        self._tell(self._settle, error)
+
+    def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
+        # An event loop that has ended has nobody left who waits.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _settle(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._inbox.put_nowait(error)
         if self.placed.done():
             return
         if error is None:

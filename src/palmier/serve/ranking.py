@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from palmier.data.prompts import read_conversations
 from palmier.errors import Refusal
+from palmier.feedback.split import NEEDED
 from palmier.records import Conversation, Message, Ranking, Sampling
 from palmier.serve.chat import fresh_seed, server_event, thread
 from palmier.serve.conversations import Annotator
@@ -23,14 +24,14 @@ from palmier.serve.starters import STARTERS
 
 router = APIRouter(prefix="/api/rank")
 
-ENOUGH = 30
-"""Rankings from which on the page proposes `palmier improve`; fewer move a model hardly, or at random."""
-
 CONSENT_WORDS = (
     "Your rankings are stored on this computer. May they also be used to train the next version? "
     "Then your prompts, the answers and the order you gave them become part of what it learns from. "
     "You can change your mind at any time: without your consent, rankings are kept but never used for training."
 )
+
+MOST_CHATS = 50
+"""Newest chats whose first question is offered for ranking."""
 
 RANK_TEMPERATURE = 0.9
 RANK_TOKENS = 256
@@ -205,7 +206,7 @@ async def undo(serving: Given, body: Person) -> dict[str, Any]:
 
 async def _counts(serving: Serving, annotator: str) -> dict[str, Any]:
     own = await run_in_threadpool(serving.store.count, annotator)
-    return {"count": own, "enough": ENOUGH, "command": "palmier improve"}
+    return {"count": own, "enough": NEEDED, "command": "palmier improve"}
 
 
 def _find(serving: Serving, name: str) -> Draw:
@@ -247,17 +248,16 @@ async def _snapshots(serving: Serving, name: str) -> AsyncGenerator[str, None]:
 
 def _candidates(serving: Serving, annotator: str) -> list[tuple[Conversation, str]]:
     """Prompts in an order of one's own: shuffled by a hash, so that it is the same at every look."""
-    found: list[tuple[Conversation, str]] = []
+    found: dict[Conversation, str] = {}
     if serving.workspace.prompts.is_file():
-        found += [(conversation, "prompts") for conversation in read_conversations(serving.workspace.prompts)]
-    for chat in serving.store.conversations(annotator):
+        found |= dict.fromkeys(read_conversations(serving.workspace.prompts), "prompts")
+    else:
+        found |= dict.fromkeys(map(Conversation.ask, STARTERS), "examples")
+    for chat in serving.store.conversations(annotator)[:MOST_CHATS]:
         first = next(one.message for one in serving.store.messages(chat.id) if one.message.role == "user")
-        found.append((Conversation((first,)), "chat"))
-    if not found:
-        found = [(Conversation.ask(text), "examples") for text in STARTERS]
-    unique = {conversation: source for conversation, source in found}
+        found[Conversation((first,))] = "chat"
 
     def shuffled(item: tuple[Conversation, str]) -> str:
         return hashlib.sha256(f"{annotator}\n{item[0].to_json()}".encode()).hexdigest()
 
-    return sorted(unique.items(), key=shuffled)
+    return sorted(found.items(), key=shuffled)

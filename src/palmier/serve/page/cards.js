@@ -168,14 +168,15 @@ function stepButton(sign, label) {
   return button;
 }
 
-/** One card under the pointer until it is let go. */
+/** One card under the pointer until it is let go: a small copy follows, a line shows where it will stand. */
 class Drag {
   constructor(cards, card, event) {
-    Object.assign(this, { cards, card, y: event.clientY, startY: event.clientY + scrollY });
+    Object.assign(this, { cards, card, y: event.clientY, to: cards.at(card) });
     this.handle = event.currentTarget;
     this.gap = element("div");
     this.gap.id = "gap";
-    this.to = cards.at(card);
+    this.ghost = element("div", "ghost", element("strong", "small soft", `Answer ${card.letter}`));
+    this.ghost.append(element("p", "", card.text.slice(0, 200)));
     this.handle.setPointerCapture(event.pointerId);
     this.listeners = { pointermove: (e) => this.move(e), pointerup: () => this.end(true), pointercancel: () => this.end(false) };
     for (const [name, listener] of Object.entries(this.listeners)) this.handle.addEventListener(name, listener);
@@ -189,21 +190,24 @@ class Drag {
   }
 
   follow() {
-    this.card.node.style.transform = `translateY(${this.y + scrollY - this.startY}px)`;
-    const others = [...this.cards.list.children].filter((node) => node !== this.card.node && node !== this.gap);
-    const middles = others.map((node) => node.getBoundingClientRect()).map((box) => box.top + box.height / 2);
+    const { list } = this.cards;
+    const box = list.getBoundingClientRect();
+    Object.assign(this.ghost.style, { left: `${box.left}px`, width: `${box.width}px`, top: `${this.y - 24}px` });
+    const others = [...list.children].filter((node) => node !== this.card.node && node !== this.gap);
+    const middles = others.map((node) => node.getBoundingClientRect()).map((one) => one.top + one.height / 2);
     this.to = middles.filter((middle) => middle < this.y).length;
     const next = others[this.to];
     const top = next ? next.offsetTop - 8 : others.at(-1).offsetTop + others.at(-1).offsetHeight + 4;
     this.gap.style.top = `${top}px`;
-    if (!this.gap.isConnected) this.cards.list.append(this.gap);
+    if (!this.gap.isConnected) list.append(this.gap);
+    if (!this.ghost.isConnected) document.body.append(this.ghost);
   }
 
   /** Near the window's edge the page scrolls along. */
   tick() {
     const under = this.y - (innerHeight - EDGE);
     const over = EDGE - this.y;
-    if (under > 0 || over > 0) {
+    if (this.ghost.isConnected && (under > 0 || over > 0)) {
       scrollBy(0, under > 0 ? under / 5 : -over / 5);
       this.follow();
     }
@@ -214,8 +218,8 @@ class Drag {
     cancelAnimationFrame(this.frame);
     for (const [name, listener] of Object.entries(this.listeners)) this.handle.removeEventListener(name, listener);
     this.gap.remove();
+    this.ghost.remove();
     this.card.node.classList.remove("held");
-    this.card.node.style.transform = "";
     if (isDropped) this.cards.place(this.card, this.to);
   }
 }

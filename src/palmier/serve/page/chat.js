@@ -20,7 +20,7 @@ let writing = []; // answers under way: {answer, name}
 let generation = 0; // rises when another conversation is opened: late events of the old one are dropped
 
 const actions = {
-  again: (turn, version) => draw(turn, [version ?? versions.wanted[0]], version !== null),
+  again: (turn, version) => (version ? draw(turn, [version], true) : draw(turn, versions.wanted, versions.comparing)),
   conversation: () => conversation,
   isLast: (turn) => turn === turns.at(-1),
 };
@@ -90,6 +90,7 @@ function markChats() {
 }
 
 async function send(text) {
+  await loaded; // who is quick may write before the first look at the server is over
   if (writing.length || !text.trim()) return;
   part("text").value = "";
   grow();
@@ -244,6 +245,5 @@ follow((state) => {
   versions.update(state);
   for (const turn of turns) turn.show(versions.compared);
 });
-await start();
-await Promise.all([open(conversation), listChats()]);
+const loaded = start().then(() => Promise.all([open(conversation), listChats()]));
 part("text").focus();

@@ -20,6 +20,7 @@ export function showConsent({ consent, words }) {
 async function answer(granted) {
   try {
     showConsent(await post("/api/rank/consent", { annotator, granted }));
+    part("consent-change").focus();
   } catch (error) {
     if (!(error instanceof ServerError)) throw error;
     notice(error.message, true);
@@ -30,7 +31,7 @@ export function showCounts({ count, enough, command }) {
   part("progress").hidden = false;
   part("undo").hidden = count === 0;
   part("count").textContent = count === 1 ? "1 ranking" : `${count} rankings`;
-  part("count-more").textContent = count < enough ? `of ${enough} that an improvement needs` : "";
+  part("count-more").textContent = count < enough ? `of ${enough} that a first improvement needs` : "";
   part("meter").max = enough;
   part("meter").value = Math.min(count, enough);
   part("enough").hidden = count < enough;

@@ -15,7 +15,7 @@ const WISHES = `rank-wishes.${annotator}`; // number of answers, going on by its
 const clock = new Clock(keep);
 const cards = new Cards(part("order"), (sentence) => {
   touched = true;
-  part("hint").textContent = "";
+  say("");
   part("said").textContent = sentence;
   keep();
 });
@@ -23,7 +23,8 @@ let draw = null;
 let given = null; // the conversation of a suggestion or of a chat, while its text is unchanged
 let touched = false;
 let isSaving = false;
-const wishes = { k: 4, auto: true, place: 0, ...recall(WISHES) };
+let flow = 0; // rises with everything a person begins: what an earlier wish still brings is not shown then
+const wishes = { k: 4, auto: true, suggested: false, place: 0, ...recall(WISHES) };
 
 function keep() {
   if (!draw || !cards.order) return;
@@ -55,28 +56,29 @@ function showAsk(messages, sentence) {
   part("prompt").value = messages?.at(-1).content ?? "";
   part("context").textContent = sentence;
   part("context").hidden = !sentence;
-  part("ask").hidden = false;
-  part("work").hidden = true;
+  showPart("ask");
   draw = null;
   clock.stop();
 }
 
 async function suggest() {
+  const mine = flow;
   const found = await get("/api/rank/prompt", { annotator, place: wishes.place });
+  if (mine !== flow) return;
   wish({ place: found.place + 1 });
-  const sources = { prompts: "from this home's prompts", chat: "from your own chats", examples: "an example of ours" };
+  const sources = { prompts: "out of this home's prompts", chat: "out of your own chats", examples: "out of our examples" };
   showAsk(found.messages, `A suggestion ${sources[found.source]}. You may change it.`);
-  return found.messages;
 }
 
-async function begin() {
+async function begin(mine = ++flow) {
   const text = part("prompt").value;
-  const isGiven = given && given.at(-1).content === text;
+  const isGiven = given !== null && given.at(-1).content === text;
+  wish({ suggested: isGiven }); // after a request of one's own, the page does not go on by itself
   const what = isGiven ? { messages: given } : { prompt: text };
   part("draw").disabled = true;
   const begun = await attempt(() => post("/api/rank/draws", { ...what, annotator, n: wishes.k, wait: false }));
   part("draw").disabled = false;
-  if (begun) await work(begun);
+  if (begun && mine === flow) await work(begun);
 }
 
 // ── ranking ─────────────────────────────────────────────────────────────────────────────
@@ -86,15 +88,14 @@ async function work(found) {
   draw = found;
   touched = false;
   const here = draw.id;
-  part("ask").hidden = true;
-  part("work").hidden = false;
-  part("hint").textContent = "";
+  showPart("work");
   part("confirm").disabled = true;
   part("bad").disabled = true;
   setBad(draw.all_bad);
   showRequest(draw.messages);
   cards.begin(draw, new Order(draw.shown));
   cards.fill(draw);
+  showHow(false);
   if (draw.state === "drawing") {
     await attempt(async () => {
       for await (const event of events(`/api/rank/draws/${here}/events`)) {
@@ -107,7 +108,6 @@ async function work(found) {
     });
   }
   if (draw?.id !== here) return;
-  part("drawing").hidden = true;
   if (draw.problem || draw.state !== "ready") {
     notice(draw.problem || "The answers could not be drawn.", true);
     showAsk(draw.messages, "");
@@ -116,11 +116,22 @@ async function work(found) {
   ready();
 }
 
+function showPart(name) {
+  part("ask").hidden = name !== "ask";
+  part("work").hidden = part("choose").hidden = name !== "work";
+}
+
 function showDrawing(state) {
   const done = state.answers.filter((answer) => answer.finish !== null).length;
-  part("drawing").hidden = false;
   part("drawing").textContent =
     `Version ${title(state.version)} is writing: ${done} of ${state.shown.length} answers are ready.`;
+}
+
+/** How to rank, or how far the drawing is. */
+function showHow(isReady) {
+  part("how").classList.toggle("unseen", !isReady);
+  part("drawing").classList.toggle("unseen", isReady);
+  if (isReady) part("drawing").textContent = "The answers are ready.";
 }
 
 function ready() {
@@ -137,6 +148,7 @@ function ready() {
   }
   cards.arrange();
   cards.enable();
+  showHow(true);
   part("confirm").disabled = false;
   part("bad").disabled = false;
   part("order").firstElementChild.focus({ preventScroll: true });
@@ -160,7 +172,7 @@ async function confirm() {
   const allBad = part("bad").getAttribute("aria-pressed") === "true";
   if (!touched && !allBad) {
     touched = true; // asked once only: the order shown may well be the right one
-    part("hint").textContent = "Nothing was moved yet. Confirm again if this order is right.";
+    say("Nothing was moved yet. Confirm again if this order is right.", "warn");
     return;
   }
   isSaving = true;
@@ -172,21 +184,30 @@ async function confirm() {
     remember(KEPT, null);
     say(`Saved as your ranking number ${saved.count}.`);
     showCounts(saved);
-    await next();
   } catch (error) {
     if (!(error instanceof ServerError)) throw error;
-    say(`Not saved: ${error.message} Confirm again.`, true);
+    say(`Not saved: ${error.message} Confirm again.`, "bad");
     part("confirm").disabled = false;
+    return;
   } finally {
     isSaving = false;
   }
+  await next();
 }
 
-/** After a ranking or a skip: the next suggestion, drawn by itself where the person wants that. */
+/** After a ranking or a skip: what waits still, or the next suggestion, drawn by itself where that is wanted. */
 async function next() {
-  part("ask").hidden = false;
+  const mine = ++flow;
+  const waiting = await attempt(() => get("/api/rank", { annotator }));
+  if (mine !== flow) return;
+  if (waiting?.draw) {
+    await work(waiting.draw);
+    return;
+  }
+  const goesOn = wishes.auto && wishes.suggested;
   await attempt(suggest);
-  if (wishes.auto) await begin();
+  if (mine !== flow) return;
+  if (goesOn) await begin(mine);
   else part("prompt").focus();
 }
 
@@ -201,8 +222,9 @@ async function skip() {
 
 async function undo() {
   if (isSaving) return;
+  const mine = ++flow;
   const answer = await attempt(() => post("/api/rank/undo", { annotator }));
-  if (!answer) return;
+  if (!answer || mine !== flow) return;
   showCounts(answer);
   if (!answer.undone) say("There is no ranking to undo.");
   else if (answer.draw) {
@@ -211,9 +233,9 @@ async function undo() {
   } else say("The last ranking is undone.");
 }
 
-function say(sentence, isBad = false) {
+function say(sentence, mood = "") {
   part("saved").textContent = sentence;
-  part("saved").classList.toggle("bad", isBad);
+  part("saved").className = `small ${mood}`;
 }
 
 // ── the page ────────────────────────────────────────────────────────────────────────────
@@ -236,7 +258,10 @@ part("bad").addEventListener("click", () => {
   setBad(part("bad").getAttribute("aria-pressed") !== "true");
   keep();
 });
-part("suggest").addEventListener("click", () => attempt(suggest));
+part("suggest").addEventListener("click", () => {
+  flow += 1;
+  attempt(suggest);
+});
 part("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   begin();

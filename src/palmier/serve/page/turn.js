@@ -47,7 +47,15 @@ export class Turn {
   show(compared) {
     const answers = this.visible(compared);
     this.grid.replaceChildren(...answers.map((answer) => this.view(answer).node));
+    if (!answers.length && this.actions.isLast(this)) this.grid.append(this.unanswered());
     for (const answer of answers) this.refresh(answer, compared);
+  }
+
+  /** Where the page was closed before anything was said. */
+  unanswered() {
+    const button = element("button", "", "Answer this");
+    button.addEventListener("click", () => this.actions.again(this, null));
+    return element("div", "tools", button);
   }
 
   view(answer) {

@@ -33,7 +33,7 @@ export class Versions {
     const names = state.versions.map((version) => version.name);
     this.compared = this.compared.filter((name) => names.includes(name));
     const chosen = names.includes(this.select.value) ? this.select.value : "";
-    const options = [new Option(`Current: ${title(state.current)}`, "")];
+    const options = [new Option(`${title(state.current)} (current)`, "")];
     for (const name of names.toReversed()) options.push(new Option(title(name), name));
     this.select.replaceChildren(...options);
     this.select.value = chosen;

