@@ -14,11 +14,11 @@ import torch
 from palmier.data.prompts import read_rankings, write_jsonl
 from palmier.data.template import Template
 from palmier.errors import Refusal
-from palmier.feedback.reward import load_reward_spec
+from palmier.feedback.reward import FACTS, ModelReward, load_reward_spec
 from palmier.model.checkpoint import load_reward
 from palmier.records import Answer, Conversation, Ranking
 from palmier.train import reward_model
-from palmier.train.reward_model import FACTS, Settings
+from palmier.train.reward_model import Settings
 
 World = Any  # the session's TinyWorld, a fixture of tests/conftest.py
 
@@ -80,6 +80,12 @@ def test_the_scores_mean_and_deviation_are_kept_beside_the_weights(settings: Set
     assert facts["mean"] == pytest.approx(mean, abs=1e-4)
     assert facts["deviation"] == pytest.approx((sum((s - mean) ** 2 for s in scores) / len(scores)) ** 0.5, rel=1e-3)
     assert facts["prompts"] == len(train)
+    reward = ModelReward.load(folder)
+    assert reward.shift == facts["mean"]
+    asked, said = Conversation.ask("Who met Bo?"), Answer("Ida had tea.")
+    assert reward.score([asked], [said])[0] == pytest.approx(
+        ModelReward(model, template).score([asked], [said])[0] - mean, abs=1e-4
+    )
     assert facts["validation_accuracy"] > 0.9
 
 

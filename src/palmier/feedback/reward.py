@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from palmier.data.template import Template
 from palmier.errors import Refusal
 from palmier.records import Answer, Conversation, Sampling
-from palmier.workspace import Workspace, resolve_model
+from palmier.workspace import Workspace, read_json, resolve_model
 
 if TYPE_CHECKING:
     import torch
@@ -31,15 +31,20 @@ class Reward(Protocol):
         ...
 
 
+FACTS = "reward.json"
+"""Beside a reward model's weights: what its training found, the mean of its scores among it."""
+
+
 class ModelReward:
-    """A reward model's score at an answer's last token.
+    """A reward model's score at an answer's last token, less ``shift``.
 
     Reads the very tokens that were drawn where an answer has them, as in training. ``batch``
-    is how many answers are scored in one forward pass.
+    is how many answers are scored in one forward pass. ``shift`` is the mean score of the answers
+    that were learned from, so that an average answer earns 0 (Ouyang et al. 2022, section 3.5).
     """
 
-    def __init__(self, model: RewardModel, template: Template, batch: int = 16) -> None:
-        self.model, self.template, self.batch = model, template, batch
+    def __init__(self, model: RewardModel, template: Template, batch: int = 16, shift: float = 0.0) -> None:
+        self.model, self.template, self.batch, self.shift = model, template, batch, shift
 
     @classmethod
     def load(cls, folder: Path, batch: int = 16, dtype: torch.dtype | None = None) -> ModelReward:
@@ -49,7 +54,8 @@ class ModelReward:
         """
         from palmier.model.checkpoint import load_reward
 
-        return cls(load_reward(folder, dtype), Template.load(folder), batch)
+        facts = read_json(folder / FACTS) if (folder / FACTS).is_file() else {}
+        return cls(load_reward(folder, dtype), Template.load(folder), batch, float(facts.get("mean", 0.0)))
 
     def score(self, conversations: Sequence[Conversation], answers: Sequence[Answer]) -> list[float]:
         """Scores in nats of preference: σ(difference) is the chance that one is preferred.
@@ -64,7 +70,7 @@ class ModelReward:
             chosen = order[start : start + self.batch]
             for index, score in zip(chosen, self._forward([rows[index] for index in chosen]), strict=True):
                 scores[index] = score
-        return [_finite(score, "the reward model") for score in scores]
+        return [_finite(score, "the reward model") - self.shift for score in scores]
 
     def _ids(self, conversation: Conversation, answer: Answer) -> list[int]:
         ids = self.template.prompt(conversation) + self.template.answer_ids(answer)

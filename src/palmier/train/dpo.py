@@ -58,7 +58,7 @@ class Settings:
     validation: float = 0.05  # share of the prompts whose rankings are held out and only predicted
     length: int | None = None  # tokens of prompt and answer; longer answers are left out; the model's own if not given
     beta: float = 0.1  # 1/nats: the weight of staying near the reference; less moves further
-    max_drop: float = 0.5  # nats a token by which chosen answers may become less likely before the run stops
+    max_drop: float = 1.0  # nats a token by which chosen answers may become less likely before the run stops
     batch: int = 8  # prompts of a step, each with all its answers
     micro_batch: int = 0  # prompts computed at once, 0 = all: less memory, the same result
     epochs: int = 1  # times that each ranking is seen

@@ -218,7 +218,9 @@ def collect(settings: Settings, found: Parts, engine: Engine, iteration: int, un
 
 def critic_unit(found: Parts, unit: ScoreScale, values_BT: Tensor) -> Tensor:
     """A critic that was copied from a reward model speaks in its scores: put them in deviations too."""
-    return (values_BT - unit.mean) / unit.deviation if isinstance(found.reward, ModelReward) else values_BT
+    if not isinstance(found.reward, ModelReward):
+        return values_BT
+    return (values_BT - found.reward.shift - unit.mean) / unit.deviation
 
 
 # credit ----------------------------------------------------------------------------------------
@@ -247,8 +249,7 @@ class Objective:
         metrics = {"value_loss": value.detach()}
         if not self.policy_moves:
             return value, metrics
-        policy = self.found.policy
-        temperature = self.settings.temperature
+        policy, temperature = self.found.policy, self.settings.temperature
         own = token_logprobs(policy, policy(rows["tokens"]), rows["targets"], temperature=temperature)
         move = losses.clipped_policy(own.logprobs_BT, rows["old"], rows["advantages"], mask_BT, CLIP)
         entropy = losses.valid(own.entropy_BT, mask_BT).sum()
@@ -381,8 +382,7 @@ def run(settings: Settings) -> Path:
     settings.check()
     if (done := checkpoint.finished(settings.out, "ppo", settings)) is not None:
         return done
-    found = parts(settings)
-    run = open_run(settings, found)
+    run = open_run(settings, parts(settings))
     episodes: Episodes | None = None
     for iteration in run.trainer.remaining():
         if episodes is None:
@@ -391,9 +391,9 @@ def run(settings: Settings) -> Path:
         metrics = {
             "explained": advantages.explained_variance(episodes.values_BT, credited.returns_BT, episodes.mask_BT)
         }
-        loss = Objective(settings, found, unit, policy_moves=iteration >= settings.warmup)
+        loss = Objective(settings, run.found, unit, policy_moves=iteration >= settings.warmup)
         metrics |= update(run.trainer, settings, loss, episodes, credited)
-        episodes = collect(settings, found, run.engine, iteration + 1, unit)
+        episodes = collect(settings, run.found, run.engine, iteration + 1, unit)
         metrics |= watch(run, start, episodes) | look(run, iteration + 1)
         run.trainer.advance(metrics)
     return run.trainer.folder

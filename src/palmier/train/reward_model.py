@@ -25,6 +25,7 @@ from torch import Tensor
 from palmier.data.pairs import RankedGroups
 from palmier.data.template import Template
 from palmier.errors import Refusal
+from palmier.feedback.reward import FACTS as FACTS
 from palmier.model import checkpoint as weights
 from palmier.model.heads import RewardModel
 from palmier.train import checkpoint, losses
@@ -33,9 +34,6 @@ from palmier.train.answers import answer_rows, micro_batches, pair_accuracy, ran
 from palmier.train.loop import Trainer
 from palmier.train.optimizer import Optimization
 from palmier.workspace import resolve_model, write_json
-
-FACTS = "reward.json"
-"""Beside the weights: mean and deviation of the scores, and how many held-out pairs are right."""
 
 SCALE_GROUPS = 256
 """How many groups of answers the mean and the deviation are taken from: their error is then below 5 %."""
