@@ -11,7 +11,7 @@ from palmier.versions import Version, Versions
 from palmier.workspace import Workspace
 
 
-def improve(
+def improve(  # size: the docstring is the command's --help, a line or two a setting
     *,
     base: Annotated[str, Parameter(name="--from")] = "",
     method: Literal["dpo", "ppo"] = "dpo",

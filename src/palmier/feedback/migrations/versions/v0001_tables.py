@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade() -> None:  # size: one table after another
     """Make every table of the first store."""
     op.create_table(
         "conversations",
