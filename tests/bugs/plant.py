@@ -103,13 +103,6 @@ MUTATIONS = [
     ),
     # 4: the ratio
     Mutation(
-        "read in other pieces than learned in",
-        "train/ppo.py",
-        "    for piece in said.pieces(settings.micro_batch):",
-        "    for piece in said.pieces(1):",
-        RATIO,
-    ),
-    Mutation(
         "reads the engine's log-probs for the trainer's",
         "train/ppo.py",
         "(own.logprobs_BT, own.entropy_BT",
@@ -193,8 +186,15 @@ MUTATIONS = [
     Mutation(
         "the end carries no loss",
         "data/template.py",
-        "return self._answer_header + spoken, len(spoken)",
-        "return [*self._answer_header, *spoken], len(spoken) - 1",
+        "mask += [0] * (len(head) + len(body) - trained) + [1] * trained",
+        "mask += [0] * (len(head) + len(body) - trained) + [1] * (trained - 1) + [0] * (trained > 0)",
+        END,
+    ),
+    Mutation(
+        "a ranked answer has no end",
+        "data/template.py",
+        'return [*ids, self._end] if answer.finish == "stop" else ids',
+        "return ids",
         END,
     ),
     # 10: the mask
@@ -230,8 +230,8 @@ MUTATIONS = [
     Mutation(
         "the score one token early",
         "feedback/reward.py",
-        "last_B = torch.tensor([len(row) - 1 for row in rows])",
-        "last_B = torch.tensor([len(row) - 2 for row in rows])",
+        "last_B = torch.tensor([len(row) - 1 for row in rows], device=device)",
+        "last_B = torch.tensor([len(row) - 2 for row in rows], device=device)",
         SCORE,
     ),
     Mutation(
@@ -354,8 +354,8 @@ MUTATIONS = [
     Mutation(
         "an option that nobody reads",
         "train/ppo.py",
-        "            eps=1e-5,  # Huang",
-        "            lr=self.lr,\n            eps=1e-5,  # Huang",
+        "move.loss - self.settings.entropy_bonus * entropy",
+        "move.loss - 0.0 * entropy",
         RESUME,
     ),
     # the others that the issue names
@@ -379,6 +379,13 @@ MUTATIONS = [
         "return int(torch.randint(2**31, (), generator=runtime.generator(*parts)))",
         "return 0",
         SEED,
+    ),
+    Mutation(
+        "every round asks in the same order",
+        "train/asking.py",
+        "    places = range(iteration * episodes, (iteration + 1) * episodes)",
+        "    places = range(episodes)",
+        "train/test_ppo.py",
     ),
     Mutation(
         "every prompt draws alike",

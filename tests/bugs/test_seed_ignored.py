@@ -30,7 +30,9 @@ def test_another_seed_gives_another_model(tiny_world: World, tmp_path: Path, sta
     assert one != other
 
 
-def test_each_round_of_ppo_and_each_seed_asks_and_draws_otherwise(tiny_world: World, tmp_path: Path) -> None:
+def test_each_round_of_ppo_and_each_seed_asks_and_draws_otherwise(
+    tiny_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "taste.py").write_text("def odd(c, a):\n    return sum(t % 8 == 3 for t in a.tokens)\n", "utf-8")
     settings = ppo.Settings(tmp_path, str(tiny_world.model), f"{tmp_path}/taste.py:odd", tiny_world.prompts)
     settings = replace(settings, episodes=12, minibatch=12, micro_batch=6, max_tokens=8, precision="fp32")
@@ -43,6 +45,12 @@ def test_each_round_of_ppo_and_each_seed_asks_and_draws_otherwise(tiny_world: Wo
     def differ(one: torch.Tensor, other: torch.Tensor) -> bool:
         return one.shape != other.shape or not torch.equal(one, other)
 
+    first = drawn(0, 0)
+    assert torch.equal(first, drawn(0, 0))
+    assert differ(first, drawn(0, 1))
+    assert differ(first, drawn(1, 0))
+    # The order of the prompts alone would do that: asked the same ones, it still draws otherwise.
+    monkeypatch.setattr(ppo, "drawn_order", lambda count, episodes, *_: [place % count for place in range(episodes)])
     first = drawn(0, 0)
     assert torch.equal(first, drawn(0, 0))
     assert differ(first, drawn(0, 1))
