@@ -107,6 +107,15 @@ def test_the_same_settings_give_the_same_bits(base: Settings, monkeypatch: pytes
     assert outcome(base, monkeypatch) == outcome(replace(base, out=base.out / "again"), monkeypatch)
 
 
+def test_the_seed_draws_both_the_first_weights_and_the_order(base: Settings) -> None:
+    first, second = (replace(base, seed=seed) for seed in (0, 1))
+    left, right = (pretrain.parts(settings)[0].model.embed_tokens.weight for settings in (first, second))
+    assert not torch.equal(left, right)
+    tokenizer = Tokenizer.load(base.tokenizer or Path())
+    rows = [pretrain.batches(settings, tokenizer)[0].batch(0)["tokens"] for settings in (first, second)]
+    assert not torch.equal(*rows)
+
+
 def test_it_learns_and_the_folder_is_whole(base: Settings) -> None:
     settings = replace(base, steps=80, lr=1e-2, validate_every=40)
     folder = pretrain.run(settings)
