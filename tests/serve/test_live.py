@@ -7,8 +7,9 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
+from typing import Any, TypeVar
 
 import pytest
 
@@ -23,6 +24,7 @@ from palmier.workspace import Workspace
 
 from .home import SENTENCES
 
+Result = TypeVar("Result")
 ASK = Conversation.ask("Who are you?")
 
 
@@ -41,6 +43,11 @@ async def answer(live: Live, *, version: str | None = None, tokens: int = 60, te
         async for _ in pieces:
             pass
     return turn.answers()[0]
+
+
+def play(scene: Coroutine[Any, Any, Result]) -> Result:
+    """Run a scene; one that hangs fails soon."""
+    return asyncio.run(asyncio.wait_for(scene, 30))
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -66,11 +73,11 @@ def test_a_promoted_version_takes_over_and_no_request_is_lost(home: Callable[...
             assert not any(stream.done() for stream in streams), "the new version answers while the old one drains"
             return list(await asyncio.gather(*streams)), fresh, waited
 
-        drained, fresh, waited = asyncio.run(scene())
+        drained, fresh, waited = play(scene())
         assert (fresh.version, fresh.text) == ("0002", SENTENCES["second"])
         assert {(one.version, one.finish, len(one.tokens)) for one in drained} == {("0001", "length", 150)}
         assert waited < 3
-        asyncio.run(until(lambda: live.state.loaded == ("0002",)))
+        play(until(lambda: live.state.loaded == ("0002",)))
         gc.collect()
         assert old() is None, "the drained version's weights are freed"
 
@@ -88,7 +95,7 @@ def test_a_rollback_brings_the_version_before_back(home: Callable[..., Workspace
             await until(lambda: live.state.current == "0001")
             return [*said, (await answer(live)).text]
 
-        assert asyncio.run(scene()) == [SENTENCES["first"], SENTENCES["second"], SENTENCES["first"]]
+        assert play(scene()) == [SENTENCES["first"], SENTENCES["second"], SENTENCES["first"]]
 
 
 def test_versions_by_name_are_loaded_on_demand_and_at_most_three(home: Callable[..., Workspace]) -> None:
@@ -105,7 +112,7 @@ def test_versions_by_name_are_loaded_on_demand_and_at_most_three(home: Callable[
             with pytest.raises(Refusal, match="no version '0009'"):
                 await answer(live, version="0009")
 
-        asyncio.run(scene())
+        play(scene())
 
 
 def test_when_all_three_are_answering_a_fourth_is_asked_to_come_again(home: Callable[..., Workspace]) -> None:
@@ -119,7 +126,7 @@ def test_when_all_three_are_answering_a_fourth_is_asked_to_come_again(home: Call
             await asyncio.gather(*streams)
             assert (await answer(live, version="0004")).text == SENTENCES["first"]
 
-        asyncio.run(scene())
+        play(scene())
 
 
 def test_a_promoted_version_that_cannot_be_read_leaves_the_old_one_answering(home: Callable[..., Workspace]) -> None:
@@ -140,14 +147,14 @@ def test_a_promoted_version_that_cannot_be_read_leaves_the_old_one_answering(hom
             Versions(workspace).promote("0001")
             await until(lambda: not live.state.problem)
 
-        asyncio.run(scene())
+        play(scene())
 
 
 def test_what_waits_for_a_damaged_version_gets_the_reason(home: Callable[..., Workspace]) -> None:
     workspace = home("first", "second")
     (workspace.versions / "0002" / "tokenizer.json").write_text("{}", "utf-8")
     with live_on(workspace) as live, pytest.raises(Refusal, match="tokenizer"):
-        asyncio.run(answer(live, version="0002"))
+        play(answer(live, version="0002"))
 
 
 def test_weights_that_are_not_numbers_end_their_requests_alone(home: Callable[..., Workspace]) -> None:
@@ -167,7 +174,7 @@ def test_weights_that_are_not_numbers_end_their_requests_alone(home: Callable[..
                 await answer(live, version="0002")
             assert (await answer(live)).text == SENTENCES["first"]
 
-        asyncio.run(scene())
+        play(scene())
 
 
 def test_a_version_that_memory_cannot_hold_is_refused(
@@ -176,8 +183,8 @@ def test_a_version_that_memory_cannot_hold_is_refused(
     with live_on(home("first", "second")) as live:
         monkeypatch.setattr(loading, "CACHE_BYTES", 1 << 60)
         with pytest.raises(Refusal, match="GiB of memory"):
-            asyncio.run(answer(live, version="0002"))
-        assert asyncio.run(answer(live)).text == SENTENCES["first"]
+            play(answer(live, version="0002"))
+        assert play(answer(live)).text == SENTENCES["first"]
 
 
 def test_the_pointer_is_looked_at_at_least_every_second() -> None:
@@ -196,5 +203,5 @@ def test_closing_fails_what_is_under_way_and_ends_the_thread(home: Callable[...,
         with pytest.raises(module.Stopped):
             await answer(live)
 
-    asyncio.run(scene())
+    play(scene())
     assert not [thread for thread in threading.enumerate() if thread.name == "palmier-engine"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from palmier.workspace import Workspace
 
@@ -22,6 +22,9 @@ OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+expect.set_options(timeout=15_000)  # a machine that does other things too
 
 
 @pytest.fixture(scope="session")

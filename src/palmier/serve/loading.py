@@ -75,7 +75,8 @@ def _check_memory(version: Version, itemsize: int) -> None:
     meminfo = Path("/proc/meminfo")
     if not meminfo.is_file():
         return
-    free = next(int(line.split()[1]) * 1024 for line in meminfo.open() if line.startswith("MemAvailable"))
+    lines = meminfo.read_text("ascii").splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     if wanted > free:
         raise Refusal(
             f"version {version.name} needs about {wanted / 2**30:.1f} GiB of memory and {free / 2**30:.1f} are free: "

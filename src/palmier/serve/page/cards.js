@@ -30,11 +30,13 @@ export class Cards {
     const prose = element("div", "prose waiting");
     const more = element("button", "quiet", "Show all");
     const why = element("span");
-    const said = element("div", "said", element("header", "", element("strong", "", `Answer ${letter}`), why), prose);
     const up = stepButton("▲", `Move answer ${letter} up`);
     const down = stepButton("▼", `Move answer ${letter} down`);
     const tie = stepButton("=", `Tie answer ${letter} with the one above`);
-    const node = element("li", "drawing", handle, said, element("div", "steps", up, down, tie));
+    const steps = element("div", "steps", up, down, tie);
+    const head = element("header", "", element("strong", "", `Answer ${letter}`), why, steps);
+    const said = element("div", "said", head, prose);
+    const node = element("li", "drawing", handle, said);
     node.tabIndex = 0;
     const card = { letter, node, place, prose, said, more, why, up, down, tie, text: null };
     up.addEventListener("click", () => this.step(card, -1));
