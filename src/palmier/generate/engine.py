@@ -342,7 +342,7 @@ class Engine:
             group.rows.remove(row)
             if group.started < group.request.n:
                 heir = self._start(group, row.slot)
-                heir.cached = min(row.cached, row.prefix)
+                heir.cached = row.prefix
                 self._rows[row.slot] = heir
             else:
                 holes.append(row.slot)
