@@ -68,7 +68,7 @@ def test_the_same_command_does_nothing_again_and_another_is_refused(finished: De
         chain.run(replace(finished, seed=6), "", said.append)
     with pytest.raises(Refusal, match="holds a demo with size tiny, not full"):
         chain.run(replace(finished, size=FULL), "", said.append)
-    with pytest.raises(Refusal, match="holds a demo with dpo_beta 0.1, not 0.2"):
+    with pytest.raises(Refusal, match=r"holds a demo with dpo_beta 0\.1, not 0\.2"):
         chain.run(replace(finished, size=replace(finished.size, dpo_beta=0.2)), "", said.append)
 
 

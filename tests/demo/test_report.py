@@ -13,7 +13,9 @@ from palmier.demo.charts import Series, line_chart, thin, ticks
 
 
 def test_a_chart_is_well_formed_and_places_its_points_inside() -> None:
-    svg = line_chart("Loss & <more>", "step", "nats", [Series("a", [(0, 3.0), (10, 1.0)]), Series("b", [(5, 2.0)], True)])
+    svg = line_chart(
+        "Loss & <more>", "step", "nats", [Series("a", [(0, 3.0), (10, 1.0)]), Series("b", [(5, 2.0)], True)]
+    )
     root = ElementTree.fromstring(svg)
     lines = [line.get("points", "") for line in root.iter("polyline")]
     assert len(lines) == 2
@@ -52,13 +54,17 @@ def _interval(mean: float, low: float, high: float) -> dict[str, Any]:
 def _against(**falls: float) -> dict[str, Any]:
     parts = ("score", "facts", "format", "politeness", "length", "right")
     changes = {f"{part}_change": _interval(0.1, 0.0, 0.2) for part in parts}
+    changes["right_change_sorts"] = {"function": _interval(-0.04, -0.07, -0.01)} if falls else {}
     return changes | {f"{part}_change": _interval(fall, fall - 0.01, fall + 0.01) for part, fall in falls.items()}
 
 
 def test_what_got_worse_is_said_in_words() -> None:
     found = {"against_sft": {"sampled": {"PPO": _against(facts=-0.3, right=-0.075)}, "greedy": {"PPO": _against()}}}
     sentence = report.worse_sentence(found)
-    assert sentence == "What got worse: PPO, sampled: facts by 0.30 points; PPO, sampled: right facts by 7.5 points of a hundred."
+    assert sentence == (
+        "What got worse: PPO, sampled: facts by 0.30 points; PPO, sampled: right facts by 7.5 of a hundred; "
+        "PPO, sampled: right facts of functions by 4.0 of a hundred."
+    )
     unharmed = {"against_sft": {"sampled": {"PPO": _against()}, "greedy": {}}}
     assert report.worse_sentence(unharmed).startswith("No part of the judge got worse")
 

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from palmier.data.prompts import write_jsonl
+from palmier.data.template import Template
 from palmier.demo import measures
 from palmier.demo.gold import Gold
 from palmier.demo.learning import reward_run
@@ -21,7 +22,9 @@ from palmier.demo.pipeline import Demo
 from palmier.demo.speaking import speak
 from palmier.demo.tasks import SORTS, Task, load_tasks
 from palmier.feedback.reward import ModelReward
+from palmier.model.checkpoint import load_reward
 from palmier.records import Answer, Conversation, Sampling
+from palmier.scale.runtime import default_dtype
 from palmier.workspace import resolve_model
 
 METHODS = {"DPO": "dpo", "PPO": "ppo"}
@@ -52,7 +55,7 @@ def compare(demo: Demo) -> dict[str, Any]:
         "temperature": demo.size.temperature,
         "sampled": {name: measures.summary(tasks, spoken.answers, spoken.golds) for name, spoken in sampled.items()},
         "greedy": {name: measures.summary(tasks, spoken.answers, spoken.golds) for name, spoken in greedy.items()},
-        "against_sft": {"sampled": _against(demo, sampled), "greedy": _against(demo, greedy)},
+        "against_sft": {"sampled": _against(demo, tasks, sampled), "greedy": _against(demo, tasks, greedy)},
         "kl": _distances(demo, tasks, sampled),
         "base": _base(demo, tasks, sampled["SFT"]),
         "neighbour": _neighbour(demo, tasks),
@@ -80,11 +83,11 @@ def _spoken(tasks: Sequence[Task], answers: list[list[Answer]]) -> Spoken:
     return Spoken(answers, measures.judge_all(tasks, answers))
 
 
-def _against(demo: Demo, spoken: dict[str, Spoken]) -> dict[str, Any]:
+def _against(demo: Demo, tasks: Sequence[Task], spoken: dict[str, Spoken]) -> dict[str, Any]:
     """Every other version against SFT."""
     old = spoken["SFT"]
     return {
-        label: measures.against(new.golds, old.golds, new.answers, old.answers, demo.seed)
+        label: measures.against(tasks, new.golds, old.golds, new.answers, old.answers, demo.seed)
         for label, new in spoken.items()
         if label != "SFT"
     }
@@ -113,7 +116,8 @@ def _choose(four: Spoken, scores: Sequence[Sequence[float]]) -> Spoken:
 
 def _scores(run: Path, tasks: Sequence[Task], answers: Sequence[Sequence[Answer]]) -> list[list[float]]:
     """A reward model's scores of every answer."""
-    reward = ModelReward.load(resolve_model(run), batch=64)
+    folder = resolve_model(run)
+    reward = ModelReward(load_reward(folder, default_dtype()), Template.load(folder), batch=64)
     asked = [Conversation.ask(task.prompt) for task, some in zip(tasks, answers, strict=True) for _ in some]
     flat = iter(reward.score(asked, [answer for some in answers for answer in some]))
     return [[next(flat) for _ in some] for some in answers]
@@ -134,7 +138,12 @@ def _mean(golds: Sequence[Sequence[Gold]]) -> float:
 def _distances(demo: Demo, tasks: Sequence[Task], sampled: dict[str, Spoken]) -> dict[str, float]:
     """KL from SFT in nats an answer; of best-of-4 the formula ln 4 − 3/4 (Gao et al. 2022)."""
     found = {
-        label: round(measures.kl_from_samples(demo.runs / run, demo.runs / "sft", tasks, sampled[label].answers), 3)
+        label: round(
+            measures.kl_from_samples(
+                demo.runs / run, demo.runs / "sft", tasks, [some[:1] for some in sampled[label].answers]
+            ),
+            3,
+        )
         for label, run in METHODS.items()
     }
     return found | {"best of 4": 0.636}
@@ -148,7 +157,7 @@ def _base(demo: Demo, tasks: Sequence[Task], sft: Spoken) -> dict[str, Any]:
     known = sft.golds[:BASE_PROMPTS]
     return {
         "measures": measures.summary(few, base.answers, base.golds),
-        "sft_against": measures.against(known, base.golds, sft.answers[:BASE_PROMPTS], base.answers, demo.seed),
+        "sft_against": measures.against(few, known, base.golds, sft.answers[:BASE_PROMPTS], base.answers, demo.seed),
     }
 
 
@@ -161,16 +170,18 @@ def _neighbour(demo: Demo, tasks: Sequence[Task]) -> dict[str, Any]:
 
 def _reward_curve(demo: Demo, tasks: Sequence[Task], four: Spoken) -> dict[str, Any]:
     """How many held-out pairs each reward model orders as gold does, noise-free; of the far ones too."""
-    spread = measures.spread(four.golds)
+    # One group of four answers to a prompt is as many pairs as volunteers saw, and enough.
+    answers, golds = [some[:4] for some in four.answers], [some[:4] for some in four.golds]
+    spread = measures.spread(golds)
     curve = []
     for count in demo.size.curve:
-        scores = _scores(reward_run(demo, count), tasks, four.answers)
-        right = measures.pair_accuracy(four.golds, scores, 0.0, demo.seed)
-        far = measures.pair_accuracy(four.golds, scores, spread / 4, demo.seed)
+        scores = _scores(reward_run(demo, count), tasks, answers)
+        right = measures.pair_accuracy(golds, scores, 0.0, demo.seed)
+        far = measures.pair_accuracy(golds, scores, spread / 4, demo.seed)
         sorts = {}
         for sort in SORTS:
             chosen = [i for i, task in enumerate(tasks) if task.kind == sort]
-            one = measures.pair_accuracy([four.golds[i] for i in chosen], [scores[i] for i in chosen], 0.0, demo.seed)
+            one = measures.pair_accuracy([golds[i] for i in chosen], [scores[i] for i in chosen], 0.0, demo.seed)
             sorts[sort] = None if one is None else round(one.mean, 4)
         curve.append(
             {

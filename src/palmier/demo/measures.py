@@ -62,6 +62,7 @@ def outcomes(new: Golds, old: Golds) -> list[list[float]]:
 
 
 def against(
+    tasks: Sequence[Task],
     new: Golds,
     old: Golds,
     new_answers: Sequence[Sequence[Answer]],
@@ -80,6 +81,12 @@ def against(
     }
     for part in ("score", "facts", "format", "politeness", "length", "right"):
         found[f"{part}_change"] = asdict(change(new, old, part, seed))
+    found["right_change_sorts"] = {}
+    for sort in SORTS:
+        chosen = [i for i, task in enumerate(tasks) if task.kind == sort]
+        if chosen:
+            fall = change([new[i] for i in chosen], [old[i] for i in chosen], "right", seed)
+            found["right_change_sorts"][sort] = asdict(fall)
     return found
 
 

@@ -26,6 +26,7 @@ PARTS = {
     "politeness": ("politeness, 0 … 2", 2),
     "length": ("brevity, 0 … 2", 2),
 }
+NAMES = {"email": "e-mails", "explanation": "explanations", "function": "functions"}
 SHARES = {
     "right": "facts right",
     "rude": "rude",
@@ -70,6 +71,8 @@ def context(demo: Demo, results: Json) -> Json:
         "rankings": results["volunteers"]["rankings"],
         "answers": demo.size.answers,
         "flipped": percent(results["volunteers"]["flipped"]),
+        "kept_round": results["ppo"]["kept_round"],
+        "rounds": results["ppo"]["rounds"],
         "comparison": found,
         "cards": _cards(found),
         "wins": _wins(found),
@@ -111,10 +114,11 @@ def worse_sentence(found: Json) -> str:
             for part in ("facts", "format", "politeness", "length"):
                 change = against[f"{part}_change"]
                 if change["high"] < 0:
-                    falls.append(f"{label}, {way}: {part} by {-change['mean']:.2f} points")
-            right = against["right_change"]
-            if right["high"] < 0:
-                falls.append(f"{label}, {way}: right facts by {-100 * right['mean']:.1f} points of a hundred")
+                    falls.append(f"{label}, {way}: {PARTS[part][0].split(',')[0]} by {-change['mean']:.2f} points")
+            for of, right in (("", against["right_change"]), *against["right_change_sorts"].items()):
+                if right["high"] < 0:
+                    what = f"right facts of {NAMES[of]}" if of else "right facts"
+                    falls.append(f"{label}, {way}: {what} by {-100 * right['mean']:.1f} of a hundred")
     if not falls:
         return "No part of the judge got worse than under SFT by more than chance explains."
     return "What got worse: " + "; ".join(falls) + "."
@@ -185,17 +189,18 @@ def _parts(found: Json, way: str) -> Json:
 
 def _facts(found: Json) -> Json:
     """Right facts by sort of request, sampled and greedy, beside the nearest neighbour."""
-    heads, columns = [], []
-    for way in ("sampled", "greedy"):
-        for label in ("SFT", *METHODS):
-            heads.append(f"{label}, {way}")
-            columns.append(found[way][label]["sorts"])
-    heads.append("nearest neighbour")
-    columns.append(found["neighbour"]["sorts"])
-    names = {"email": "e-mails", "explanation": "explanations", "function": "functions that pass every test"}
-    rows = [
-        {"name": names[sort], "cells": [Cell(percent(column[sort]["right"])) for column in columns]} for sort in SORTS
-    ]
+    columns = [(way, label) for way in ("sampled", "greedy") for label in ("SFT", *METHODS)]
+    heads = [*(f"{label}, {way}" for way, label in columns), "nearest neighbour"]
+    rows = []
+    for sort in SORTS:
+        cells = []
+        for way, label in columns:
+            against = found["against_sft"][way].get(label)
+            style = "" if against is None else _colour(against["right_change_sorts"][sort])
+            cells.append(Cell(percent(found[way][label]["sorts"][sort]["right"]), style))
+        cells.append(Cell(percent(found["neighbour"]["sorts"][sort]["right"])))
+        name = NAMES[sort] + (" that pass every test" if sort == "function" else "")
+        rows.append({"name": name, "cells": cells})
     return {"caption": "Facts that are right, by sort of request.", "heads": heads, "rows": rows}
 
 
@@ -203,7 +208,11 @@ def _style(found: Json, way: str, label: str, part: str) -> str:
     against = found["against_sft"][way].get(label)
     if against is None:
         return ""
-    change = against[f"{part}_change"]
+    return _colour(against[f"{part}_change"])
+
+
+def _colour(change: Json) -> str:
+    """Only what chance does not explain is coloured."""
     if change["high"] < 0:
         return "worse"
     return "better" if change["low"] > 0 else ""
@@ -258,7 +267,8 @@ def _loss_chart(title: str, metrics: Sequence[Mapping[str, Any]]) -> str:
         "step",
         "loss",
         [
-            Series("training", thin(points(metrics, "loss"))),
+            # The first steps fall from ln(vocabulary) and would flatten all that follows.
+            Series("training", thin(points(metrics, "loss")[len(metrics) // 25 :])),
             Series("held out", points(metrics, "validation_loss"), dots=True),
         ],
     )
