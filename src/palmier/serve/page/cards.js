@@ -3,7 +3,7 @@
 import { element, render } from "./markdown.js";
 
 const LETTERS = "ABCDEFGHI";
-const FINISH = { length: "cut off: too long", cancelled: "stopped" };
+const FINISH = { length: "cut off", cancelled: "stopped" };
 const EDGE = 70; // pixels from the window's edge where a dragged card scrolls the page
 
 const ordinal = (n) => `${n}${["th", "st", "nd", "rd"][n % 10 > 3 || (n > 10 && n < 14) ? 0 : n % 10]}`;
