@@ -396,15 +396,3 @@ def test_a_damaged_optimizer_is_refused_by_name(tmp_path: Path) -> None:
 def test_no_steps_are_no_run(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="0 steps are no run"):
         Toy(tmp_path, steps=0)
-
-
-def test_progress_is_said_where_the_output_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    from palmier.train import log
-
-    said: list[str] = []
-    monkeypatch.setattr(log, "say", said.append)
-    monkeypatch.setattr(log, "PLAIN_SECONDS", 0.0)
-    line = log.ProgressLine("sft", 0, 10)
-    line.show(5, {"loss": 1.25}, 1234.5)
-    assert said[0].startswith("sft: step 5/10 · loss 1.2500 · 1,234 tokens/s · ")
-    assert said[0].endswith("s left")
