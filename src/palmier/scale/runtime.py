@@ -6,7 +6,9 @@ import hashlib
 import os
 import shutil
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +31,7 @@ def threads() -> int:
 def default_dtype() -> torch.dtype:
     """bfloat16 where the processor multiplies it natively (AVX512-BF16, AMX, Arm BF16), else float32."""
     # Older releases cannot say; float32 is right everywhere.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     native = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return torch.bfloat16 if native else torch.float32
 
