@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -170,8 +170,10 @@ def test_help_is_quick() -> None:
     subprocess.run(command, check=True, capture_output=True)
     seconds = []
     for _ in range(3):
-        begin = time.perf_counter()
+        # The processor's time, not the clock's: other tests run beside this one.
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        seconds.append(time.perf_counter() - begin)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert "improve" in done.stdout
     assert min(seconds) < 0.5
