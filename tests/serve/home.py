@@ -21,7 +21,6 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
-import uvicorn
 
 from palmier.data.template import Template
 from palmier.data.tokenizer import Tokenizer, train
@@ -30,7 +29,7 @@ from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder
 from palmier.model.logprobs import token_logprobs
 from palmier.records import Conversation, Document, Message
-from palmier.serve.app import create_app, open_home
+from palmier.serve import app
 from palmier.serve.serving import Serving
 from palmier.versions import Versions
 from palmier.workspace import Workspace
@@ -114,10 +113,9 @@ class Server:
 @contextmanager
 def running(workspace: Workspace) -> Iterator[Server]:
     """Serve a home on a free port until the block ends."""
-    serving = open_home(workspace)
+    serving = app.open_home(workspace)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(serving), log_level="warning", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
+    server = app.Server(serving)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20

@@ -141,6 +141,7 @@ def test_a_prompt_longer_than_the_context_tells_both_numbers(first: Server) -> N
     response = complete(first, messages=[{"role": "user", "content": "word " * 700}])
     assert response.status_code == 400
     sentence = response.json()["error"]["message"]
+    assert sentence.startswith("the prompt has ")
     numbers = [int(word) for word in re.findall(r"\d+", sentence)]
     assert numbers[0] > 700
     assert numbers[1] == 640

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import httpx
 import pytest
 
 from palmier.data.prompts import write_jsonl
+from palmier.errors import Refusal
 from palmier.feedback.store import Store
 from palmier.records import Conversation
 from palmier.workspace import Workspace
@@ -131,6 +134,32 @@ def test_a_draw_goes_on_while_nobody_watches_and_survives_a_new_server(home: Cal
     with running(workspace) as server, httpx.Client(base_url=server.url) as client:
         assert overview(client)["draw"] == before
         rank(client, before, [1, 1, 2]).raise_for_status()
+
+
+def test_a_full_disk_is_said_and_nothing_is_left_half_done(
+    home: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = home("varied")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with running(workspace) as server, httpx.Client(base_url=server.url) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            response = client.post("/api/rank/draws", json=WISH)
+            assert response.status_code == 400
+            assert "No space left on device" in response.json()["error"]["message"]
+        assert list(workspace.draws.iterdir()) == []
+        rank(client, drawn(client), [1, 2, 3]).raise_for_status()
+
+
+def test_a_damaged_draw_is_named(home: Callable[..., Workspace]) -> None:
+    workspace = home("varied")
+    workspace.draws.mkdir()
+    (workspace.draws / "x.json").write_text("[]", "utf-8")
+    with pytest.raises(Refusal, match=r"x\.json is no draw"), running(workspace):
+        pass
 
 
 def test_suggestions_come_from_the_home_and_from_own_chats(first: Server) -> None:

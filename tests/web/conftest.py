@@ -32,7 +32,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     return shared_models(tmp_path_factory)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running: no other module's test may meet it
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         own = Path(playwright.chromium.executable_path)

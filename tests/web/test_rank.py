@@ -240,9 +240,15 @@ def test_saved_is_said_only_after_the_server_said_so(serve: Callable[..., Server
     server = serve("varied")
     draw(page, server)
     page.route("**/api/rank/rankings", lambda route: route.abort())
+    page.evaluate("""() => {
+        const saved = document.getElementById("saved");
+        window.said = [];
+        new MutationObserver(() => said.push(saved.textContent)).observe(saved, { childList: true });
+    }""")
     page.keyboard.press("2")
     page.keyboard.press("Enter")
     expect(page.locator("#saved")).to_contain_text("Not saved")
+    assert not [text for text in page.evaluate("said") if text.startswith("Saved")]
     assert server.serving.store.count("ada") == 0
     page.unroute("**/api/rank/rankings")
     # The answer is lost on its way, though the order was stored: sent again, it counts once.

@@ -16,9 +16,6 @@ from cyclopts import Parameter
 from palmier.errors import Refusal
 from palmier.workspace import Workspace
 
-GRACE_SECONDS = 2
-"""How long open streams may go on after Ctrl-C."""
-
 
 def serve(
     *,
@@ -44,9 +41,7 @@ def serve(
     listener = listen(port)
     workspace = Workspace(home.expanduser()) if home else Workspace.default()
     # torch takes a second to import: the port is checked before, so that a refusal is quick.
-    import uvicorn
-
-    from palmier.serve.app import create_app, open_home
+    from palmier.serve.app import Server, open_home
 
     serving = open_home(workspace, model)
     version = serving.versions.get(serving.live.state.current)
@@ -56,14 +51,7 @@ def serve(
     # The listener holds connections in its queue already, so the browser may come at once.
     if browser and has_screen():
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-    config = uvicorn.Config(
-        create_app(serving),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(serving).run(sockets=[listener])
 
 
 def listen(port: int) -> socket.socket:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -22,6 +25,9 @@ from palmier.serve.live import Live
 from palmier.serve.serving import Given, Serving, add_error_handlers
 from palmier.versions import CARD, Version, Versions
 from palmier.workspace import Workspace, resolve_model
+
+GRACE_SECONDS = 2
+"""How long connections may stay open after Ctrl-C."""
 
 PAGE = Path(__file__).parent / "page"
 
@@ -78,7 +84,9 @@ def _as_version(versions: Versions, model: Path) -> Version:
         if version.card.get("source") == str(model.resolve()) and _same_files(version, model):
             return version
     name = "SmolLM2-135M-Instruct" if model.name == "smollm2-135m-instruct" else model.name
-    return versions.add(model, label=name, source=str(model.resolve()))
+    # Another process that adds a version at this moment would take the same number.
+    with versions.workspace.exclusively("serve"):
+        return versions.add(model, label=name, source=str(model.resolve()))
 
 
 def _same_files(version: Version, model: Path) -> bool:
@@ -130,3 +138,23 @@ def create_app(serving: Serving) -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(Guard)
     return app
+
+
+class Server(uvicorn.Server):
+    """Serves one home until Ctrl-C; answers that are being written then end at once."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._live = serving.live
+        config = uvicorn.Config(
+            create_app(serving),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        super().__init__(config)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # First what the open streams wait for: they would keep the server up until the grace is over.
+        await asyncio.to_thread(self._live.close)
+        await super().shutdown(sockets)

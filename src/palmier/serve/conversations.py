@@ -144,10 +144,12 @@ async def _written(serving: Serving, number: int, turn: Turn) -> AsyncGenerator[
 
     def save() -> None:
         nonlocal saved
+        if saved:
+            return
+        saved = True  # also where the disk is full: once is enough to say so
         answer = turn.answers()[0]
-        if not saved and (answer.tokens or answer.finish != "cancelled"):
+        if answer.tokens or answer.finish != "cancelled":
             serving.store.add_message(number, Message("assistant", answer.text), answer)
-        saved = True
 
     try:
         yield server_event({"type": "start", "answer": name, "version": turn.version})

@@ -83,7 +83,7 @@ class Draws:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         clear_leftovers(folder)
-        stored = [Draw.from_json(read_json(path)) for path in folder.glob("*.json")]
+        stored = [_read(path) for path in folder.glob("*.json")]
         self._draws = {draw.id: draw for draw in sorted(stored, key=lambda draw: draw.created)}
 
     async def begin(
@@ -108,9 +108,10 @@ class Draws:
         return draw if turn is None else replace(draw, answers=tuple(turn.answers()))
 
     def pending(self, annotator: str) -> Draw | None:
-        """The newest draw that a person has not ranked."""
-        open_ = [draw for draw in self._draws.values() if draw.annotator == annotator and draw.state != "ranked"]
-        return self.get(open_[-1].id) if open_ else None
+        """The newest draw that a person has not ranked; one that failed is not waited for."""
+        own = [draw for draw in self._draws.values() if draw.annotator == annotator]
+        waiting = [draw for draw in own if draw.state != "ranked" and not draw.problem]
+        return self.get(waiting[-1].id) if waiting else None
 
     async def finished(self, name: str) -> Draw:
         """Wait until every answer has ended. Raises Refusal where it could not be drawn."""
@@ -166,22 +167,16 @@ class Draws:
             async with aclosing(turn.pieces()) as pieces:
                 async for _ in pieces:
                     pass
-            problem = ""
+            done = replace(draw, state="ready", answers=tuple(turn.answers()))
+            if any(answer.finish == "cancelled" for answer in done.answers):
+                raise Refusal("the drawing was stopped: draw again")
+            await asyncio.to_thread(write_json, self._path(draw.id), done.to_json())
         except (Refusal, Stopped) as error:
-            problem = str(error)
-        answers = turn.answers()
+            done = replace(draw, state="ready", answers=tuple(turn.answers()), problem=str(error))
         if draw.id in self._draws:
-            if not problem and any(answer.finish == "cancelled" for answer in answers):
-                problem = "the drawing was stopped: draw again"
-            done = replace(draw, state="ready", answers=tuple(answers), problem=problem)
-            if problem:
-                self._draws[draw.id] = done
-            else:
-                await asyncio.to_thread(write_json, self._path(draw.id), done.to_json())
-                if draw.id in self._draws:
-                    self._draws[draw.id] = done
-                else:  # skipped while it was being written to the disk
-                    self._path(draw.id).unlink(missing_ok=True)
+            self._draws[draw.id] = done
+        else:  # skipped meanwhile
+            self._path(draw.id).unlink(missing_ok=True)
         del self._turns[draw.id], self._tasks[draw.id]
 
     def _keep(self, draw: Draw) -> None:
@@ -205,3 +200,10 @@ class Draws:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"
+
+
+def _read(path: Path) -> Draw:
+    try:
+        return Draw.from_json(read_json(path))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Refusal(f"{path} is no draw ({error}): remove it, only answers that nobody has ranked are lost") from None

@@ -219,7 +219,7 @@ class Live:
                 self._wait(name, ticket)
                 return
             prompt = tuple(loaded.template.prompt(ticket.conversation))
-            loaded.engine.add(Request(ticket.id, prompt, ticket.sampling, loaded.template.stop_ids, ticket.n))
+            _add(loaded, Request(ticket.id, prompt, ticket.sampling, loaded.template.stop_ids, ticket.n))
         except (Refusal, Stopped) as error:
             ticket.fail(error)
             return
@@ -353,3 +353,13 @@ class Live:
                 ticket.fail(stopped)
         while not self._commands.empty():
             self._commands.get()()
+
+
+def _add(loaded: Loaded, request: Request) -> None:
+    """Give the engine a request; a refusal is told without our name for the request, which nobody knows."""
+    try:
+        loaded.engine.add(request)
+    except QueueFull:
+        raise
+    except Refusal as refusal:
+        raise Refusal(str(refusal).removeprefix(f"{request.id}: ")) from None
