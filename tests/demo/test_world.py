@@ -34,7 +34,7 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def seen(world: World) -> str:
     """Everything that training reads: text, demonstrations, prompts of rankings and of PPO."""
-    text = [document.text for document in texts.documents(world, 2_000_000)]
+    text = [document.text for document in texts.documents(world, 2_000_000, rolls=0.1)]
     for purpose in ("sft", "rankings", "rl"):
         tasks = draw_tasks(world, "train", 2000, purpose)
         text += [f"{d.task.prompt}\n{d.answer}" for d in demonstrate(world, "train", tasks, purpose)]

@@ -1,7 +1,6 @@
 """What the loop must show in its smallest form: that every stage learned. A failure is a bug in Palmier.
 
-The bounds are wide (half of what runs on three seeds showed, see docs/demo.md), so that chance
-does not break them and a stage that does nothing does.
+The bounds are wide, so that chance seldom breaks them and a stage that does nothing does.
 """
 
 from __future__ import annotations

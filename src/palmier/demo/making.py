@@ -41,7 +41,7 @@ def write_text_files(demo: Demo) -> dict[str, Any]:
     """Write the pre-training text (or count the user's own) and every set of requests."""
     found: dict[str, Any] = {}
     if demo.text is None:
-        documents = list(texts.documents(demo.world, demo.size.characters))
+        documents = list(texts.documents(demo.world, demo.size.characters, rolls=demo.size.rolls))
         write_jsonl(demo.out / "text.jsonl", ({"text": document.text} for document in documents))
         write_text(demo.out / "text-sample.txt", "\n\n".join(document.text for document in documents[:200]) + "\n")
     else:

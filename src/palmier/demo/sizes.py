@@ -12,6 +12,7 @@ class Size:
     name: str
     minutes: int  # what it may take on two idle cores
     characters: int  # of pre-training text; about 3.8 are a token
+    rolls: float  # weight of rolls called twice in it: a small model learns to copy from them
     vocabulary: int  # tokens of the tokenizer
     layers: int  # of the PaLM
     hidden_size: int  # its width; heads have 64
@@ -50,6 +51,7 @@ FULL = Size(
     name="full",
     minutes=25,
     characters=23_000_000,
+    rolls=0.0,
     vocabulary=2048,
     layers=3,
     hidden_size=256,
@@ -82,6 +84,7 @@ SMALL = Size(
     name="small",
     minutes=6,
     characters=14_000_000,
+    rolls=0.1,
     vocabulary=2048,
     layers=2,
     hidden_size=192,
@@ -113,12 +116,13 @@ SMALL = Size(
 LOOP = Size(
     name="loop",
     minutes=4,
-    characters=3_500_000,
+    characters=9_000_000,
+    rolls=0.1,
     vocabulary=1536,
     layers=2,
     hidden_size=192,
     length=144,
-    pretrain_batch=16,
+    pretrain_batch=8,
     pretrain_lr=3e-3,
     demonstrations=2500,
     sft_epochs=2,

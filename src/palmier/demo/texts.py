@@ -19,11 +19,14 @@ from palmier.demo.world import Person, Thing, World, rng
 from palmier.records import Document
 
 
-def documents(world: World, characters: int, purpose: str = "text") -> Iterator[Document]:
-    """Documents until they hold ``characters`` characters; a purpose's are always the same."""
+def documents(world: World, characters: int, purpose: str = "text", rolls: float = 0.0) -> Iterator[Document]:
+    """Documents until they hold ``characters`` characters; a purpose's are always the same.
+
+    ``rolls`` is the weight of rolls that are called twice beside the other forms, whose weights add up to 1.
+    """
     draw = rng(world.seed, purpose)
     writer = Writer(world, draw)
-    forms, weights = zip(*_FORMS, strict=True)
+    forms, weights = zip(*_FORMS, (_roll, rolls), strict=True)
     written = number = 0
     while written < characters:
         form = draw.choices(forms, weights)[0]
@@ -252,7 +255,6 @@ _FORMS: tuple[tuple[Form, float], ...] = (
     (_dialogue, 0.10),
     (_offer, 0.08),
     (_errands, 0.06),
-    (_roll, 0.10),
     (_code, 0.18),
 )
 """The forms and how often each is drawn."""
