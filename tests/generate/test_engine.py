@@ -22,9 +22,20 @@ def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
     return tuple(torch.randint(0, 97, (length,), generator=generator).tolist())
 
 
-@torch.no_grad()
-def by_hand(decoder: Decoder, request: Request, index: int = 0, context: int = 128) -> Completion:
+DRAWN: dict[tuple[str, Request, int], Completion] = {}
+"""What was drawn by hand already: the decoders of these tests are the same in each."""
+
+
+def by_hand(decoder: Decoder, request: Request, index: int = 0) -> Completion:
     """One sample, drawn the slow way: the whole sequence again for every token, no cache."""
+    key = (decoder.config.family, request, index)
+    if key not in DRAWN:
+        DRAWN[key] = draw_by_hand(decoder, request, index)
+    return DRAWN[key]
+
+
+@torch.no_grad()
+def draw_by_hand(decoder: Decoder, request: Request, index: int) -> Completion:
     tokens = list(request.prompt)
     rows = Rows([request.sampling], [sample_seed(request.sampling.seed, index)])
     logprobs: list[float] = []
@@ -34,7 +45,7 @@ def by_hand(decoder: Decoder, request: Request, index: int = 0, context: int = 1
         tokens.append(int(token_B))
         logprobs.append(float(logprob_B))
         stopped = tokens[-1] in request.stop_ids
-        if stopped or len(logprobs) == request.sampling.max_tokens or len(tokens) == context:
+        if stopped or len(logprobs) == request.sampling.max_tokens or len(tokens) == 128:
             finish = "stop" if stopped else "length"
             return Completion(tuple(tokens[len(request.prompt) :]), tuple(logprobs), finish)
 

@@ -211,8 +211,6 @@ class Engine:
         self.weights_version += 1
         for row in self._rows:
             row.cached = 0
-        for group in self._groups.values():
-            group.holder = None
         self._checksum = fingerprint(self.decoder)
 
     def checksum(self) -> str:
