@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from palmier.errors import Refusal
 from palmier.generate.engine import Engine, _Row
 from palmier.generate.requests import Completion, Event, QueueFull, Request
 from palmier.generate.sampling import Rows, sample, sample_seed
+from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder, token_logprobs
 from palmier.records import Sampling
 
@@ -22,13 +25,13 @@ def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
     return tuple(torch.randint(0, 97, (length,), generator=generator).tolist())
 
 
-DRAWN: dict[tuple[str, Request, int], Completion] = {}
+DRAWN: dict[tuple[ModelConfig, Request, int], Completion] = {}
 """What was drawn by hand already: the decoders of these tests are the same in each."""
 
 
 def by_hand(decoder: Decoder, request: Request, index: int = 0) -> Completion:
     """One sample, drawn the slow way: the whole sequence again for every token, no cache."""
-    key = (decoder.config.family, request, index)
+    key = (decoder.config, request, index)
     if key not in DRAWN:
         DRAWN[key] = draw_by_hand(decoder, request, index)
     return DRAWN[key]
@@ -131,6 +134,42 @@ def test_cancels_in_every_state_leave_the_others_untouched(decoder: Decoder) -> 
             last = by_sample[id, index][-1]
             assert (last.finish, last.token) == ("cancelled", None)
     assert engine.running == engine.waiting == 0
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_order_of_arrivals_cancels_and_updates(toy: Decoder, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens around it, a request that is not cancelled gets what it gets alone, and all slots come back."""
+    monkeypatch.setattr("palmier.generate.engine._PIECE", 5)
+    monkeypatch.setattr("palmier.generate.engine._BUDGET_BUSY", 8)
+    chance = random.Random(seed)
+    engine = Engine(toy, slots=chance.choice((1, 2, 3, 5)), context=40)
+    asked: dict[str, Request] = {}
+    cancelled: set[str] = set()
+    told: dict[tuple[str, int], list[Event]] = defaultdict(list)
+    for turn in range(120):
+        if len(asked) < 25 and chance.random() < 0.4:
+            ids = tuple(chance.choices(range(5), k=chance.choice((1, 2, 6, 23))))
+            sampling = Sampling(1.0, max_tokens=chance.randint(1, 12), seed=chance.randint(0, 9))
+            asked[str(turn)] = Request(str(turn), ids, sampling, stop_ids=(4,), n=chance.choice((1, 1, 2, 7)))
+            engine.add(asked[str(turn)])
+        if asked and chance.random() < 0.08 and engine.cancel(lost := chance.choice(list(asked))):
+            cancelled.add(lost)
+        if chance.random() < 0.08:
+            engine.weights_changed()
+        for event in engine.step() if turn < 100 else drain(engine):
+            told[event.id, event.index].append(event)
+    assert not engine.busy
+    assert engine.running == engine.waiting == 0
+    assert len(told) == sum(request.n for request in asked.values())
+    for (id, index), events in told.items():
+        assert [e.finish for e in events[:-1]] == [None] * (len(events) - 1)
+        tokens = tuple(e.token for e in events if e.token is not None)
+        expected = by_hand(toy, replace(asked[id], id=""), index)
+        if events[-1].finish == "cancelled":
+            assert id in cancelled
+            assert tokens == expected.tokens[: len(tokens)]
+        else:
+            assert (tokens, events[-1].finish) == (expected.tokens, expected.finish)
 
 
 def test_cancel_frees_the_slot_at_once(palm: Decoder) -> None:

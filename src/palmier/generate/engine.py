@@ -306,7 +306,7 @@ class Engine:
         positions_B1 = self._tensor([[row.cached] for row in ready])
         slots_B = self._tensor([row.slot for row in ready])
         hidden_B1D = self.decoder(tokens_B1, positions_B1, cache=self._cache, slots_B=slots_B)
-        logits_BV = self.decoder.logits(hidden_B1D[:, 0])
+        logits_BV = self.decoder.logits(hidden_B1D[:, 0]).cpu()
         drawn_B, logprobs_B = sample(logits_BV, self._settings, [len(row.logprobs) for row in ready])
         events, ended = [], []
         for row, token, logprob in zip(ready, drawn_B.tolist(), logprobs_B.tolist(), strict=True):
