@@ -6,7 +6,6 @@ answer is the pointer, which is moved last and can be moved back.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from palmier.errors import Refusal
-from palmier.workspace import Workspace, read_json, write_json, write_whole
+from palmier.workspace import Workspace, read_json, sha256, write_json, write_whole
 
 CARD = "palmier.json"
 """A version's card inside its folder: name, parent, label, created, hashes, figures, verdict."""
@@ -48,7 +47,7 @@ class Versions:
             for path in sorted(model.iterdir()):
                 if path.is_file() and path.name != CARD:
                     shutil.copy2(path, folder / path.name)
-                    hashes[path.name] = _sha256(folder / path.name)
+                    hashes[path.name] = sha256(folder / path.name)
             if "config.json" not in hashes:
                 raise Refusal(f"{model} holds no config.json, so it is no model")
             card = {"name": name, "label": label, "parent": parent, "hashes": hashes}
@@ -100,7 +99,7 @@ class Versions:
         """Raise Refusal where a file of the version is not the one that was added."""
         for name, digest in version.card["hashes"].items():
             path = version.folder / name
-            if not path.is_file() or _sha256(path) != digest:
+            if not path.is_file() or sha256(path) != digest:
                 raise Refusal(f"version {version.name} is damaged: {path} is not what was saved; use another version")
 
     def _pointer(self) -> dict[str, Any]:
@@ -114,8 +113,3 @@ class Versions:
     def _next_name(self) -> str:
         names = [int(version.name) for version in self.all() if version.name.isdigit()]
         return f"{max(names, default=0) + 1:04d}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

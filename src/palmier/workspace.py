@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -168,6 +169,12 @@ def read_json(path: Path) -> Any:
         raise Refusal(f"{path} is missing") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise Refusal(f"{path} is not JSON: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def clear_leftovers(folder: Path) -> None:

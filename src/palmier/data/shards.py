@@ -19,7 +19,7 @@ import numpy.typing as npt
 from palmier.data.tokenizer import END_OF_TEXT, Tokenizer, whole_characters
 from palmier.errors import Refusal
 from palmier.records import Document
-from palmier.workspace import read_json, write_json, write_whole
+from palmier.workspace import read_json, sha256, write_json, write_whole
 
 MANIFEST = "manifest.json"
 TRAIN, VALIDATION = "train", "validation"
@@ -88,7 +88,7 @@ class Shards:
             raise Refusal(f"{self.folder} has no {split} split, only {', '.join(self.manifest.splits)}")
         path = self.folder / facts.file
         size = facts.tokens * np.dtype(self.manifest.dtype).itemsize
-        if not path.is_file() or path.stat().st_size != size or _sha256(path) != facts.sha256:
+        if not path.is_file() or path.stat().st_size != size or sha256(path) != facts.sha256:
             raise Refusal(f"{path} is not the file that {MANIFEST} describes: prepare the folder again")
         return np.memmap(path, dtype=self.manifest.dtype, mode="r")
 
@@ -184,7 +184,7 @@ class _Writer:
 
     def finish(self) -> Split:
         self.close()
-        return Split(self.path.name, self.documents, self.tokens, self.bytes, _sha256(self.path))
+        return Split(self.path.name, self.documents, self.tokens, self.bytes, sha256(self.path))
 
 
 def _fill_empty(writers: dict[str, _Writer], validation: float) -> None:
@@ -225,8 +225,3 @@ def _encode(documents: list[Document], tokenizer: Tokenizer, end: int) -> Iterat
     encoded = tokenizer.encode_many([document.text for document in documents])
     for document, ids in zip(documents, encoded, strict=True):
         yield document, [*ids, end]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -28,7 +28,7 @@ from torch import Tensor
 from palmier import __version__
 from palmier.errors import Refusal
 from palmier.scale import runtime
-from palmier.workspace import clear_leftovers, latest_step, read_json, write_json, write_text, write_whole
+from palmier.workspace import clear_leftovers, latest_step, read_json, sha256, write_json, write_text, write_whole
 
 KEPT = 2
 """How many steps are kept behind the final one."""
@@ -63,8 +63,7 @@ def fingerprint(path: Path) -> str:
     digests = []
     for file in files:
         try:
-            with file.open("rb") as handle:
-                digests.append(hashlib.file_digest(handle, "sha256").hexdigest())
+            digests.append(sha256(file))
         except OSError as error:
             raise Refusal(f"{file} can not be read: {error.strerror}") from None
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -13,7 +13,6 @@ answers themselves become unlikely, which the loss allows (it sees differences a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ from palmier.train.answers import (
 from palmier.train.log import say
 from palmier.train.loop import Trainer
 from palmier.train.optimizer import Optimization
-from palmier.workspace import read_json, resolve_model, write_json, write_whole
+from palmier.workspace import read_json, resolve_model, sha256, write_json, write_whole
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def reference(settings: Settings, folder: Path, sides: Mapping[str, RankedGroups
     dtype = str(runtime.choose_dtype(settings.precision))[6:]
     facts = {"model": str(folder), "data": checkpoint.fingerprint(settings.data), "dtype": dtype}
     facts |= {path.name: checkpoint.fingerprint(path) for path in sorted(folder.glob("*.safetensors"))}
-    if kept.is_dir() and read_json(note) == facts | {"sha256": _sha256(file)}:
+    if file.is_file() and read_json(note) == facts | {"sha256": sha256(file)}:
         return load_file(file)
     runtime.deterministic()
     decoder = weights.load(folder, runtime.choose_dtype(settings.precision))
@@ -155,7 +154,7 @@ def reference(settings: Settings, folder: Path, sides: Mapping[str, RankedGroups
             save_file(tables, target / file.name)
         except safetensors.SafetensorError as error:
             raise OSError(None, str(error)) from error
-        write_json(target / note.name, facts | {"sha256": _sha256(target / file.name)})
+        write_json(target / note.name, facts | {"sha256": sha256(target / file.name)})
     return tables
 
 
@@ -239,10 +238,3 @@ def run(settings: Settings) -> Path:
             )
         trainer.advance(metrics)
     return trainer.folder
-
-
-def _sha256(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
