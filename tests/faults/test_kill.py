@@ -21,6 +21,7 @@ import pytest
 from palmier.cli import app as command_line
 from palmier.cli.train import STAGES
 from palmier.scale.runtime import has_compiler
+from palmier.workspace import sha256
 
 TIMEOUT = 120.0
 """Seconds after which a run of a second is taken to hang."""
@@ -85,8 +86,8 @@ def finish(process: BaseProcess) -> None:
     assert process.exitcode == 0, "the run hangs" if process.exitcode is None else "the run failed"
 
 
-def weights(out: Path) -> bytes:
-    return (out / (out / "latest").read_text().strip() / "model.safetensors").read_bytes()
+def weights(out: Path) -> str:
+    return sha256(out / (out / "latest").read_text().strip() / "model.safetensors")
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:

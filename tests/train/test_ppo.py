@@ -23,6 +23,7 @@ from palmier.train.asking import drawn_order
 from palmier.train.episodes import Rollout
 from palmier.train.loop import Diverged
 from palmier.train.ppo import Settings
+from palmier.workspace import sha256
 
 World = Any  # the session's TinyWorld, a fixture of tests/conftest.py
 
@@ -79,8 +80,8 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name != "timing"} for line in lines]
 
 
-def weights(folder: Path) -> bytes:
-    return (folder / "model.safetensors").read_bytes()
+def weights(folder: Path) -> str:
+    return sha256(folder / "model.safetensors")
 
 
 def test_the_policy_comes_to_earn_more(settings: Settings) -> None:
