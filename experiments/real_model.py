@@ -32,7 +32,7 @@ from palmier.versions import Versions
 from palmier.workspace import Workspace, write_json
 
 RANKINGS, HELD_OUT, SAMPLES = 100, 100, 2
-SAMPLING = Sampling(temperature=0.9, max_tokens=160)
+SAMPLING = Sampling(temperature=0.7, max_tokens=160)
 
 
 @contextmanager

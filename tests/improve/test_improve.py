@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import threading
@@ -225,10 +226,18 @@ def test_from_another_version(home: Path, spoken: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"answers": 65}, {"beta": 0.0}, {"lr": -1.0}, {"judge": "nowhere:f"}, {"method": "x"}]
+    ("changes", "said"),
+    [
+        ({"answers": 65}, "answers 65"),
+        ({"beta": 0.0}, "beta 0.0"),
+        ({"lr": -1.0}, "lr -1.0 is negative"),
+        ({"judge": "nowhere:f"}, "nowhere"),
+        ({"method": "x"}, "method 'x' is unknown"),
+        ({"method": "ppo", "epochs": 2}, "epochs 2 is a setting of dpo"),
+    ],
 )
-def test_settings_that_cannot_work(home: Path, changes: dict[str, object], spoken: Any) -> None:
-    with pytest.raises(Refusal):
+def test_settings_that_cannot_work(home: Path, changes: dict[str, object], said: str, spoken: Any) -> None:
+    with pytest.raises(Refusal, match=said):
         improve.run(spoken.settings(home, **changes))
 
 
@@ -240,6 +249,23 @@ def test_learning_rates_follow_the_size(spoken: Any) -> None:
     )
     assert large.micro_batch == 1
     assert large.batch == 3
+
+
+def test_every_setting_is_an_option_and_its_comment_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    from palmier.cli import app
+    from palmier.cli.options import comments
+
+    assert app.run(["improve", "--help"]) == 0
+    shown = " ".join(" ".join(line.strip("│ ") for line in capsys.readouterr().out.splitlines()).split())
+    notes = comments(improve.Settings)
+    for field in dataclasses.fields(improve.Settings):
+        option = "--from" if field.name == "base" else f"--{field.name.replace('_', '-')}"
+        assert f"{option} " in shown, field.name
+        assert len(notes[field.name]) > 10, field.name
+    for name in set(notes) - {"home"}:
+        assert " ".join(notes[name].split()[:4]) in shown, name
+    assert app.run(["improve", "--epochs", "1.5"]) == 2
+    assert "no whole number" in capsys.readouterr().err
 
 
 def test_the_commands(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

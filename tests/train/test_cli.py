@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from palmier.cli.app import run
-from palmier.cli.train import NEXT, STAGES, comments
+from palmier.cli.options import comments
+from palmier.cli.train import NEXT, STAGES
 
 COMMANDS = {name: "reward train" if name == "reward_train" else name for name in STAGES}
 

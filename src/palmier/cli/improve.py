@@ -3,81 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
+import cyclopts
 
+from palmier.cli.options import Option, options, take
 from palmier.versions import Version, Versions
 from palmier.workspace import Workspace
 
+if TYPE_CHECKING:
+    from palmier.train.improve import Outcome
 
-def improve(  # size: the docstring is the command's --help, a line or two a setting
-    *,
-    base: Annotated[str, Parameter(name="--from")] = "",
-    method: Literal["dpo", "ppo"] = "dpo",
-    judge: str = "none",
-    lr: float = 0.0,
-    reward_lr: float = 0.0,
-    beta: float = 0.1,
-    epochs: int = 0,
-    answers: int = 0,
-    seed: int = 0,
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    fresh: Annotated[bool, Parameter(negative="")] = False,
-    home: Path | None = None,
-) -> int:
-    """Make a better version out of the rankings; it answers only where it is shown to be better.
+OWN = {
+    "home": Option(Path | None, None, "folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier"),
+    "fresh": Option(bool, False, "set an improvement aside that did not end, and begin anew"),
+}
 
-    Trains a reward model, moves the version by the rankings, lets old and new answer prompts that
-    were held out, and promotes by a judge that did not train it. Stopped or killed, the same
-    command goes on where it was.
 
-    Parameters
-    ----------
-    base
-        The version to start from; by default the one that answers now.
-    method
-        How to move it: dpo (by the rankings directly) or ppo (by the reward model; several times as long).
-    judge
-        A program that judges, module:function or file.py:function, called with a conversation and an
-        answer and giving a number. none: a reward model from half of the rankings, the other half of
-        which moves the version.
-    lr
-        Peak learning rate; 0 chooses by the model's size.
-    reward_lr
-        Peak learning rate of the reward models; 0 chooses by the model's size.
-    beta
-        How strongly DPO holds to the version that it starts from.
-    epochs
-        How often DPO sees each ranking; 0 chooses by how many there are.
-    answers
-        Answers of each version to each held-out prompt; 0 chooses by how many prompts there are.
-    seed
-        Decides the split, the orders and the draws.
-    precision
-        Number format of the computation; auto is bf16 where the processor multiplies it.
-    fresh
-        Set an improvement aside that did not end, and begin anew.
-    home
-        Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier.
-    """
+def __getattr__(name: str) -> cyclopts.App:
+    """`palmier improve`, built out of its Settings when it is asked for."""
+    if name != "improve":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    command: cyclopts.App = globals().setdefault(name, improve_command())
+    return command
+
+
+def improve_command() -> cyclopts.App:
+    """A command whose options are the fields of the Settings of ``train/improve.py``."""
     from palmier.train import improve as stage
 
-    workspace = _workspace(home)
-    settings = stage.Settings(
-        home=workspace.home,
-        base=base,
-        method=method,
-        judge=judge,
-        lr=lr,
-        reward_lr=reward_lr,
-        beta=beta,
-        epochs=epochs,
-        answers=answers,
-        seed=seed,
-        precision=precision,
-    )
-    outcome = stage.run(settings, fresh=fresh)
+    def command(home: Path | None = None, fresh: bool = False, **values: Any) -> int:
+        return finish(stage.run(stage.Settings(_workspace(home).home, **values), fresh=fresh))
+
+    app = cyclopts.App(name="improve", result_action="return_value")
+    app.default(take(command, options(stage.Settings, own=OWN, called={"base": "--from"})))
+    return app
+
+
+def finish(outcome: Outcome) -> int:
+    """Say how it ended and what to do next; returns the exit status."""
     print(_sentence(outcome.sentence))
     if outcome.promoted:
         print(f"Version {outcome.version} answers now; a running `palmier serve` follows within seconds.")

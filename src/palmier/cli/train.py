@@ -6,21 +6,17 @@ the help. Nothing is written twice, and a stage is imported only when its comman
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
-import tokenize
 import tomllib
-import typing
-from collections.abc import Callable, Sequence
-from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any
 
 import cyclopts
 from cyclopts.argument import ArgumentCollection
 from cyclopts.config import Dict
 
+from palmier.cli.options import CONFIG, options, take
 from palmier.errors import Refusal
 
 STAGES = {
@@ -59,7 +55,7 @@ def stage_command(name: str) -> cyclopts.App:
     title = (inspect.getdoc(stage) or name).partition("\n")[0]
     called = "train" if name == "reward_train" else name
     app = cyclopts.App(name=called, help=title, config=read_config, result_action="return_value")
-    app.default(_with_signature(command, stage.Settings))
+    app.default(take(command, [CONFIG.parameter("config"), *options(stage.Settings)]))
     return app
 
 
@@ -93,45 +89,3 @@ def read_config(app: cyclopts.App, commands: tuple[str, ...], arguments: Argumen
     for command in reversed(commands):
         nested = {command: nested}
     Dict(nested, source=str(path))(app, commands, arguments)
-
-
-def comments(settings: type) -> dict[str, str]:
-    """The comment on the line of each field of a dataclass, read from its source."""
-    fields = {field.name for field in dataclasses.fields(settings)}
-    found: dict[str, str] = {}
-    line: list[str] = []
-    for token in tokenize.generate_tokens(StringIO(inspect.getsource(settings)).readline):
-        if token.type == tokenize.NAME:
-            line.append(token.string)
-        elif token.type == tokenize.COMMENT and line and line[0] in fields:
-            found.setdefault(line[0], token.string.lstrip("# "))
-        elif token.type in (tokenize.NEWLINE, tokenize.NL):
-            line = []
-    return found
-
-
-def whole(kind: Any, tokens: Sequence[cyclopts.Token]) -> int:
-    """A whole number as it was written; raises ValueError for 1.5, which would else be rounded."""
-    try:
-        return int(tokens[0].value)
-    except ValueError:
-        raise ValueError(f"{tokens[0].value!r} is no whole number") from None
-
-
-def _with_signature(command: Callable[..., None], settings: type) -> Callable[..., None]:
-    hints: dict[str, Any] = get_type_hints(settings)
-    notes = comments(settings)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = []
-    for field in dataclasses.fields(settings):
-        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
-        hint = hints[field.name]
-        converter = whole if hint in (int, int | None) else None
-        about = cyclopts.Parameter(help=notes.get(field.name, ""), converter=converter)
-        annotation = typing.cast(Any, Annotated)[hint, about]
-        parameters.append(inspect.Parameter(field.name, keyword, default=default, annotation=annotation))
-    about = cyclopts.Parameter(help="a TOML file of these settings; the command line wins")
-    config = inspect.Parameter("config", keyword, default=None, annotation=Annotated[Path | None, about])
-    command.__signature__ = inspect.Signature([config, *parameters])  # type: ignore[attr-defined]  # what cyclopts reads
-    command.__annotations__ = {p.name: p.annotation for p in (config, *parameters)}
-    return command

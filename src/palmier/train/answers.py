@@ -28,6 +28,13 @@ from palmier.train.log import say
 Rows = Mapping[str, Tensor]
 
 
+def row_length(wished: int | None, longest: int) -> int:
+    """Tokens of a row: what was wished, or all that the model can hold. Raises Refusal where that is less."""
+    if wished is not None and wished > longest:
+        raise Refusal(f"length {wished} is more than the model can hold: {longest}")
+    return wished or longest
+
+
 def ranked_groups(
     path: Path, template: Template, length: int, *, validation: float, batch: int, seed: int
 ) -> tuple[RankedGroups, RankedGroups | None]:

@@ -39,6 +39,7 @@ from palmier.train.answers import (
     pair_accuracy,
     ranked_groups,
     real_groups,
+    row_length,
     weight_of,
 )
 from palmier.train.log import say
@@ -109,13 +110,10 @@ def parts(settings: Settings) -> tuple[Decoder, Template, Path]:
 
 def batches(settings: Settings, template: Template, longest: int) -> tuple[RankedGroups, RankedGroups | None]:
     """Groups of ranked answers to learn from, and held-out ones (other prompts) where there are any."""
-    length = settings.length or longest
-    if length > longest:
-        raise Refusal(f"length {length} is more than the model can hold: {longest}")
     return ranked_groups(
         settings.data,
         template,
-        length,
+        row_length(settings.length, longest),
         validation=settings.validation,
         batch=settings.batch,
         seed=settings.seed,

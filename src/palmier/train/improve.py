@@ -65,8 +65,8 @@ class Settings:
     home: Path  # the home of versions and rankings
     base: str = ""  # the version to start from; the current one where empty
     method: Literal["dpo", "ppo"] = "dpo"  # how the policy moves; PPO takes several times as long
-    judge: str = "none"  # a program that judges, module:function; none: a reward model from half of the rankings
-    lr: float = 0.0  # peak learning rate of the policy; 0: by the model's size (sizing.py)
+    judge: str = "none"  # a program that judges, module:function or file.py:function; none: a reward model from half of the rankings
+    lr: float = 0.0  # peak learning rate of the policy; 0: by the model's size
     reward_lr: float = 0.0  # peak learning rate of the reward models; 0: by the model's size
     beta: float = 0.1  # how strongly the policy holds to its start: DPO's β (1/nats), PPO's price of a nat of KL
     epochs: int = 0  # times that DPO sees each ranking; 0: twice for fewer than 100 prompts, else once
@@ -83,6 +83,10 @@ class Settings:
                 raise Refusal(f"{name} {getattr(self, name)} is negative: 0 lets Palmier choose")
         if self.answers > 64:
             raise Refusal(f"answers {self.answers} is more than 64")
+        if self.epochs and self.method != "dpo":
+            raise Refusal(
+                f"epochs {self.epochs} is a setting of dpo: with {self.method} the rounds follow from the model"
+            )
         if not self.beta > 0:
             raise Refusal(f"beta {self.beta} must be above 0")
         if self.judge != "none":

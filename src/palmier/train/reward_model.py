@@ -30,7 +30,15 @@ from palmier.model import checkpoint as weights
 from palmier.model.heads import RewardModel
 from palmier.train import checkpoint, losses
 from palmier.train.advantages import ScoreScale
-from palmier.train.answers import answer_rows, micro_batches, pair_accuracy, ranked_groups, real_groups, weight_of
+from palmier.train.answers import (
+    answer_rows,
+    micro_batches,
+    pair_accuracy,
+    ranked_groups,
+    real_groups,
+    row_length,
+    weight_of,
+)
 from palmier.train.loop import Trainer
 from palmier.train.optimizer import Optimization
 from palmier.workspace import resolve_model, write_json
@@ -97,13 +105,10 @@ def parts(settings: Settings) -> tuple[RewardModel, Template, Path]:
 
 def batches(settings: Settings, template: Template, longest: int) -> tuple[RankedGroups, RankedGroups | None]:
     """Groups of ranked answers to learn from, and held-out ones (other prompts) where there are any."""
-    length = settings.length or longest
-    if length > longest:
-        raise Refusal(f"length {length} is more than the model can hold: {longest}")
     return ranked_groups(
         settings.data,
         template,
-        length,
+        row_length(settings.length, longest),
         validation=settings.validation,
         batch=settings.batch,
         seed=settings.seed,

@@ -31,6 +31,7 @@ from palmier.model import checkpoint as weights
 from palmier.model.decoder import Decoder, token_logprobs
 from palmier.records import Conversation
 from palmier.train import checkpoint, losses
+from palmier.train.answers import row_length
 from palmier.train.log import say
 from palmier.train.loop import Trainer
 from palmier.train.optimizer import Optimization
@@ -101,9 +102,7 @@ def parts(settings: Settings) -> tuple[Decoder, Template, Path]:
 
 def batches(settings: Settings, template: Template, longest: int) -> tuple[SFTBatches, SFTBatches | None]:
     """Rows to learn from, and held-out rows where there are any."""
-    length = settings.length or longest
-    if length > longest:
-        raise Refusal(f"length {length} is more than the model can hold: {longest}")
+    length = row_length(settings.length, longest)
     sides: tuple[list[Conversation], list[Conversation]] = ([], [])
     for number, conversation in enumerate(read_conversations(settings.data), start=1):
         if not any(message.role == "assistant" for message in conversation.messages):
