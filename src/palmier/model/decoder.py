@@ -56,9 +56,8 @@ class Backbone(nn.Module):
         hidden_BTD: Tensor = self.norm(x_BTD)
         return hidden_BTD
 
-    # The slots' bookkeeping is host work and every step has another shape, so it is never compiled;
-    # blocks that were compiled for training are called past their compiled forward.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it untyped
+    # Every step has another shape, so this is never compiled: blocks that were compiled for training
+    # are called by their `cached`, past the compiled forward.
     @torch.no_grad()
     def _cached(self, tokens_BT: Tensor, positions_BT: Tensor | None, cache: KVCache, slots_B: Tensor | None) -> Tensor:
         batch, length = tokens_BT.shape
