@@ -3,7 +3,8 @@
     python tests/bugs/plant.py            all of them (some minutes)
     python tests/bugs/plant.py swapped    those whose name contains a word
 
-The bugs stand in mutations.toml. The repository itself is never touched.
+The bugs stand in the rooms' mutations.toml: those that the field is known for in tests/bugs, each
+room's own beside its tests. The repository itself is never touched.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ class Mutation:
     tests: list[str]  # below tests
 
 
-MUTATIONS = [
-    Mutation(**one) for one in tomllib.loads(Path(__file__).with_name("mutations.toml").read_text("utf-8"))["mutation"]
-]
+def mutations() -> list[Mutation]:
+    """All of them, the rooms in the order of the alphabet."""
+    lists = [tomllib.loads(path.read_text("utf-8")) for path in sorted(ROOT.glob("tests/*/mutations.toml"))]
+    return [Mutation(**one) for found in lists for one in found["mutation"]]
 
 
 def copy_source(target: Path) -> None:
-    for name in ("src", "tests", "pyproject.toml"):
+    """What the tests of a planted bug need, in a folder that may be changed."""
+    for name in ("src", "tests", "docs", "pyproject.toml"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -56,11 +59,10 @@ def run_tests(copy: Path, tests: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def plant(mutation: Mutation, copy: Path) -> str:
-    """What is wrong with the mutation or its test; empty where the test turned red."""
+    """The test that turned red. Raises AssertionError where none did, or not because of the bug."""
     path = copy / "src" / "palmier" / mutation.file
     text = path.read_text("utf-8")
-    if text.count(mutation.old) != 1:
-        return f"{mutation.file} holds the text to change {text.count(mutation.old)} times, not once"
+    assert text.count(mutation.old) == 1, f"{mutation.file} does not hold the text to change exactly once"
     path.write_text(text.replace(mutation.old, mutation.new), "utf-8")
     try:
         done = run_tests(copy, mutation.tests)
@@ -68,22 +70,21 @@ def plant(mutation: Mutation, copy: Path) -> str:
         path.write_text(text, "utf-8")
     red = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
     # 1 = tests ran and failed; a bug that hinders the import or the collection proves nothing.
-    if done.returncode != 1 or not red or "ERROR" in done.stdout:
-        return f"stayed green (pytest ended with {done.returncode})\n{done.stdout[-800:]}"
-    print(
-        f"red    {mutation.name}: {red[0].removeprefix('FAILED ').split(' - ')[0].rpartition('tests/')[2]}", flush=True
-    )
-    return ""
+    noticed = done.returncode == 1 and red and "ERROR" not in done.stdout
+    assert noticed, f"stayed green (pytest ended with {done.returncode})\n{done.stdout[-800:]}"
+    return red[0].removeprefix("FAILED ").split(" - ")[0].rpartition("tests/")[2]
 
 
 def main(words: list[str]) -> int:
-    chosen = [m for m in MUTATIONS if all(word in m.name for word in words)]
+    chosen = [m for m in mutations() if all(word in m.name for word in words)]
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         copy_source(copy)
         for mutation in chosen:
-            if complaint := plant(mutation, copy):
+            try:
+                print(f"red    {mutation.name}: {plant(mutation, copy)}", flush=True)
+            except AssertionError as complaint:
                 failures += 1
                 print(f"GREEN  {mutation.name}: {complaint}", flush=True)
     print(f"{len(chosen) - failures} of {len(chosen)} planted bugs were noticed")

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from plant import ROOT, Mutation, copy_source, mutations, plant
 
-import palmier
-
-HERE = Path(__file__).parent
-MUTATIONS = tomllib.loads((HERE / "mutations.toml").read_text("utf-8"))["mutation"]
+MUTATIONS = mutations()
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation["name"] for mutation in MUTATIONS])
-def test_every_planting_still_fits_the_source(mutation: dict[str, str]) -> None:
-    text = (Path(palmier.__file__).parent / mutation["file"]).read_text("utf-8")
-    assert text.count(mutation["old"]) == 1
-    for name in mutation["tests"]:
-        assert (HERE.parent / name).is_file()
+@pytest.fixture(scope="session")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planted")
+    copy_source(folder)
+    return folder
+
+
+def test_no_two_bugs_share_a_name() -> None:
+    assert max(Counter(mutation.name for mutation in MUTATIONS).values()) == 1
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.name for mutation in MUTATIONS])
+def test_every_planting_still_fits_the_source(mutation: Mutation) -> None:
+    assert (ROOT / "src" / "palmier" / mutation.file).read_text("utf-8").count(mutation.old) == 1
+    for name in mutation.tests:
+        assert (ROOT / "tests" / name).is_file()
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
-def test_every_planted_bug_is_noticed() -> None:
-    done = subprocess.run([sys.executable, str(HERE / "plant.py")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.name for mutation in MUTATIONS])
+def test_every_planted_bug_is_noticed(mutation: Mutation, copy: Path) -> None:
+    assert plant(mutation, copy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from palmier.data.jsonl import read_lines
 from palmier.demo import judging
 from palmier.demo.pipeline import Demo
 from palmier.demo.tasks import load_tasks
@@ -77,8 +78,10 @@ def train_ppo(demo: Demo) -> dict[str, Any]:
     )
     ppo.run(settings)
     best = read_json(settings.out / "best" / "best.json")
+    *_, (_, last) = read_lines(settings.out / "metrics.jsonl")
     return {
         "kept_round": best["step"],
         "rounds": settings.warmup + settings.iterations,
         "validation_gold": best["score"],
+        "validation_gold_of_last_round": last["judge"],
     }
