@@ -146,6 +146,8 @@ def test_drawn_tokens_are_used_as_they_are(template: Template) -> None:
     drawn = (*template.tokenizer.encode("a"), *template.tokenizer.encode("b"), template.stop_ids[0])
     assert template.answer_ids(Answer("ab", tokens=drawn)) == list(drawn)
     assert template.answer_ids(Answer("ab", finish="length")) == template.tokenizer.encode("ab")
+    foreign = Answer("ab", tokens=(10**6, *template.tokenizer.encode("x")))
+    assert template.answer_ids(foreign) == template.answer_ids(Answer("ab"))
     assert template.answer_text((*drawn, *template.tokenizer.encode("after the end"))) == "ab"
 
 

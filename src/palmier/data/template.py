@@ -77,8 +77,11 @@ class Template:
         return ids + self._answer_header
 
     def answer_ids(self, answer: Answer) -> list[int]:
-        """What follows the prompt: the very tokens that were drawn, else the encoded text and its end token."""
-        if answer.tokens:
+        """What follows the prompt: the very tokens that were drawn, else the encoded text and its end token.
+
+        Ids that do not spell the text were drawn by a model with another tokenizer, and mean nothing here.
+        """
+        if answer.tokens and self.answer_text(answer.tokens) == answer.text:
             return list(answer.tokens)
         ids = self.tokenizer.encode(answer.text)
         return [*ids, self._end] if answer.finish == "stop" else ids
