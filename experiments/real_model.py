@@ -1,6 +1,6 @@
 """The loop on the real model: does a plain taste, given as 100 rankings, move SmolLM2-135M?
 
-    python -m experiments.real_model --out DIR [--random] [--wikitext FILE] [--results FILE]
+    python -m experiments.real_model --out DIR [--random] [--seed N] [--wikitext FILE] [--results FILE]
 
 A program with a plain taste (experiments/taste.py) ranks four answers to each of 100 requests
 through the HTTP API that the page uses; `palmier improve` runs as a person would run it; then old
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def server(home: Path, port: int) -> Iterator[httpx.Client]:
             process.terminate()
 
 
-def collect(client: httpx.Client, shuffled: bool) -> None:
+def collect(client: httpx.Client, shuffled: bool, seed: int) -> None:
     """Rank four answers to each request, as the page does; what is there already counts."""
     who = {"annotator": "taste"}
     client.post("/api/rank/consent", json=who | {"granted": True}).raise_for_status()
@@ -64,13 +65,13 @@ def collect(client: httpx.Client, shuffled: bool) -> None:
     for number, request in enumerate(taste.requests(held_out=False)[:RANKINGS]):
         if number < done:
             continue
-        wish = {"prompt": request.prompt, "n": 4, "seed": number}
+        wish = {"prompt": request.prompt, "n": 4, "seed": 1000 * seed + number}
         wish |= {"temperature": SAMPLING.temperature, "max_tokens": SAMPLING.max_tokens}
         draw = client.post("/api/rank/draws", json=who | wish).raise_for_status().json()
         answers = [Answer(item["text"], finish=item["finish"]) for item in draw["answers"]]
         scores = [taste.score(request, answer) for answer in answers]
         if shuffled:
-            scores = random.Random(number).sample(range(4), 4)
+            scores = random.Random(f"{seed} {number}").sample(range(4), 4)
         ranks = [1 + sum(other > score + 1e-9 for other in scores) for score in scores]
         order = who | {"draw": draw["id"], "ranks": ranks, "milliseconds": 1}
         client.post("/api/rank/rankings", json=order).raise_for_status()
@@ -78,15 +79,15 @@ def collect(client: httpx.Client, shuffled: bool) -> None:
     print()
 
 
-def improve(home: Path) -> float:
+def improve(home: Path, seed: int) -> float:
     """Run `palmier improve` as a person would; returns its seconds."""
     begin = time.monotonic()
-    command = [sys.executable, "-m", "palmier", "improve"]
+    command = [sys.executable, "-m", "palmier", "improve", *([f"--seed={seed}"] if seed else [])]
     subprocess.run(command, env=os.environ | {"PALMIER_HOME": str(home)}, check=True)
     return time.monotonic() - begin
 
 
-def answer_held_out(home: Path, name: str, kept: Path) -> list[list[Answer]]:
+def answer_held_out(home: Path, name: str, kept: Path, seed: int) -> list[list[Answer]]:
     """The version's answers to the held-out requests; kept, so that they are drawn once."""
     if kept.is_file():
         return [[Answer.from_json(item) for item in group] for group in json.loads(kept.read_text("utf-8"))]
@@ -99,7 +100,7 @@ def answer_held_out(home: Path, name: str, kept: Path) -> list[list[Answer]]:
     folder = Versions(Workspace(home)).get(name).folder
     engine = Engine(load(folder, default_dtype()), slots=16, context=512)
     conversations = [taste.conversation(request) for request in taste.requests(held_out=True)[:HELD_OUT]]
-    answers = rollout(engine, Template.load(folder), conversations, SAMPLING, SAMPLES, name)
+    answers = rollout(engine, Template.load(folder), conversations, replace(SAMPLING, seed=seed), SAMPLES, name)
     write_json(kept, [[answer.to_json() for answer in group] for group in answers])
     return answers
 
@@ -139,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--random", action="store_true", help="rank at random: nothing may be promoted")
+    parser.add_argument("--seed", type=int, default=0, help="of every draw")
     parser.add_argument("--wikitext", type=Path, help="measure perplexity on this text")
     parser.add_argument("--results", type=Path, help="write the figures to this file")
     parser.add_argument("--port", type=int, default=8123)
@@ -146,9 +148,9 @@ def main() -> None:
     home = given.out / "home"
     versions = Versions(Workspace(home))
     with server(home, given.port) as client:
-        collect(client, given.random)
+        collect(client, given.random, given.seed)
         before = versions.get("0001")
-        seconds = improve(home)
+        seconds = improve(home, given.seed)
         time.sleep(3)
         current = versions.current()
         assert current is not None
@@ -157,10 +159,12 @@ def main() -> None:
     newest = versions.all()[-1]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     figures: dict[str, Any] = {
-        "command": "python -m experiments.real_model" + " --random" * given.random,
+        "command": "python -m experiments.real_model" + " --random" * given.random + f" --seed {given.seed}",
         "commit": commit,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "seed": given.seed,
         "rankings": RANKINGS,
+        "temperature": SAMPLING.temperature,
         "improve_seconds": round(seconds, 1),
         "promoted": current.name != before.name,
         "card": {key: value for key, value in newest.card.items() if key not in {"hashes", "source"}},
@@ -168,8 +172,8 @@ def main() -> None:
         "served_answer": served["choices"][0]["message"]["content"],
     }
     if newest.name != before.name:
-        old = answer_held_out(home, before.name, given.out / "old.json")
-        new = answer_held_out(home, newest.name, given.out / "new.json")
+        old = answer_held_out(home, before.name, given.out / "old.json", given.seed)
+        new = answer_held_out(home, newest.name, given.out / "new.json", given.seed)
         figures["held_out"] = measure(old, new)
         if given.wikitext:
             figures["perplexity"] = {v.label: fluency(home, v.name, given.wikitext) for v in (before, newest)}
