@@ -142,6 +142,6 @@ LOOP = Size(
     ppo_value_lr=3e-4,
     ppo_kl=0.2,
     validation_prompts=48,
-    test_prompts=160,
+    test_prompts=320,
     test_samples=1,
 )
