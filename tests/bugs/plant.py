@@ -51,7 +51,8 @@ def copy_source(target: Path) -> None:
 def run_tests(copy: Path, tests: list[str]) -> subprocess.CompletedProcess[str]:
     """Run tests of the copy against the copy's own source."""
     paths = [str(copy / "tests" / name) for name in tests]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not long", *paths]
+    how = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not long", "--timeout=200"]
+    command = [sys.executable, "-m", "pytest", *how, *paths]
     settings = {"PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     # Where CI is set, pytest explains every difference at full length, which can take it minutes.
     inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")}
