@@ -5,6 +5,8 @@
 # `TORCH_INDEX=` (empty) takes whatever pip is set up with.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH ?= torch==2.13.0
+# Where `make start` serves: another port with `make start PORT=8001`.
+PORT ?= 8000
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -18,9 +20,9 @@ export OMP_WAIT_POLICY ?= PASSIVE
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
-start: $(VENV)/.installed   ## install what is missing and open the chat at http://127.0.0.1:8000
+start: $(VENV)/.installed   ## install what is missing and open the chat at http://127.0.0.1:8000 (PORT=…)
 	@$(BIN)/palmier fetch
-	@$(BIN)/palmier serve
+	@$(BIN)/palmier serve --port $(PORT)
 
 install: $(VENV)/.installed ## the environment alone
 
