@@ -48,6 +48,23 @@ def test_every_documented_command_runs(tmp_path: Path) -> None:
     assert any(line.startswith("palmier improve") for line in ran)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_the_readmes_ten_lines_run(tmp_path: Path) -> None:
+    """All but `palmier improve`, which rightly refuses a home without rankings."""
+    shutil.copytree(DOCS / "sample", tmp_path, dirs_exist_ok=True)
+    environment = os.environ | {"PALMIER_HOME": str(tmp_path / "home")}
+    lines = [line for line in commands(ROOT / "README.md") if line.startswith("palmier")]
+    assert len(lines) == 10
+    for line in lines:
+        line = line.partition("  #")[0].strip()
+        if line == "palmier improve":
+            with pytest.raises(AssertionError, match="needs rankings of"):
+                run_documented(line, "README.md", tmp_path, environment)
+        else:
+            run_documented(line, "README.md", tmp_path, environment)
+
+
 def run_documented(line: str, page: str, folder: Path, environment: dict[str, str]) -> None:
     words = shlex.split(line)
     if words[0] != "palmier":
