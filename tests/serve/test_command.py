@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +17,8 @@ import pytest
 
 from palmier.cli.serve import listen
 from palmier.errors import Refusal
+from palmier.model.checkpoint import load, save
+from palmier.model.heads import RewardModel
 from palmier.serve.app import first_version
 from palmier.versions import Versions
 from palmier.workspace import Workspace
@@ -69,6 +73,43 @@ def test_model_names_what_answers_from_now_on(home: Callable[..., Workspace], mo
     assert len(versions.all()) == 3
     with pytest.raises(Refusal, match="nowhere is no model"):
         first_version(workspace, "nowhere")
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "reward", "no tokenizer"])
+def test_a_model_that_cannot_answer_is_refused_and_the_home_stays(
+    home: Callable[..., Workspace], models: Models, tmp_path: Path, spoil: str
+) -> None:
+    """Neither added nor promoted, also where it is a version already; the sentence names what was given."""
+    from palmier.cli import app
+
+    bad = tmp_path / "bad"
+    shutil.copytree(models["second"], bad)
+    if spoil == "truncated":
+        os.truncate(bad / "model.safetensors", 5_000)
+    elif spoil == "reward":
+        save(RewardModel.from_decoder(load(bad), 0), bad)
+    else:
+        (bad / "tokenizer.json").unlink()
+    workspace = home("first")
+    for _ in range(2):
+        with pytest.raises(Refusal, match=str(bad)):
+            first_version(workspace, str(bad))
+    versions = Versions(workspace)
+    assert [version.name for version in versions.all()] == ["0001"]
+    assert versions.add(bad, label="bad").name == "0002"
+    with pytest.raises(Refusal, match="0002"):
+        first_version(workspace, "0002")
+    assert app.run(["promote", "0002", "--home", str(workspace.home)]) == 2
+    assert first_version(workspace).name == "0001"
+
+
+def test_a_step_of_a_run_is_called_by_the_runs_name(
+    home: Callable[..., Workspace], models: Models, tmp_path: Path
+) -> None:
+    run = tmp_path / "assistant"
+    shutil.copytree(models["second"], run / "step-4")
+    (run / "latest").write_text("step-4", "utf-8")
+    assert first_version(home("first"), str(run)).label == "assistant"
 
 
 def test_ctrl_c_ends_it_in_the_middle_of_an_answer(home: Callable[..., Workspace]) -> None:

@@ -112,6 +112,8 @@ def test_what_a_version_continues() -> None:
     ("path", "body", "status", "word"),
     [
         ("/api/conversations/99/messages", {"content": "x"}, 404, "no conversation 99"),
+        (f"/api/conversations/{10**25}/messages", {"content": "x"}, 404, "nothing under"),
+        ("/api/conversations/abc/messages", {"content": "x"}, 404, "nothing under 'abc'"),
         ("/api/conversations/99/answers", {}, 404, "no conversation 99"),
         ("/api/conversations/1/answers", {"model": "0009"}, 404, "no version"),
         ("/api/conversations/1/answers", {"temprature": 1}, 400, "temprature"),

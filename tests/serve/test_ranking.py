@@ -57,6 +57,28 @@ def test_a_draw_is_ranked_and_everything_about_it_is_stored(home: Callable[..., 
     assert {(answer.sampling.temperature, answer.sampling.top_p) for answer in ranking.answers} == {(1.0, 1.0)}
 
 
+def test_what_improve_can_use_is_counted_over_all_people_with_consent_and_a_clear_order(
+    home: Callable[..., Workspace],
+) -> None:
+    with running(home("varied")) as server, httpx.Client(base_url=server.url) as client:
+        for annotator in ("ada", "bo"):
+            client.post("/api/rank/consent", json={"annotator": annotator, "granted": True}).raise_for_status()
+
+        def usable(prompt: str, ranks: list[int], annotator: str = "ada") -> int:
+            draw = drawn(client, prompt=prompt, annotator=annotator)
+            found = rank(client, draw, ranks, annotator=annotator).raise_for_status().json()
+            return int(found["usable"])
+
+        assert usable("one", [1, 2, 3]) == 1
+        assert usable("one", [1, 2, 3]) == 1, "the same request again"
+        assert usable("two", [1, 1, 1]) == 1, "ties alone"
+        assert usable("three", [1, 2, 3], "cy") == 1, "without consent"
+        assert usable("four", [1, 2, 3], "bo") == 2, "another person"
+        assert overview(client, "dee") | {"count": 0, "usable": 2} == overview(client, "dee")
+        said = client.post("/api/rank/consent", json={"annotator": "cy", "granted": True}).json()
+        assert (said["count"], said["usable"]) == (1, 3)
+
+
 def test_the_stored_seed_draws_each_answer_again(home: Callable[..., Workspace]) -> None:
     with running(home("varied")) as server, httpx.Client(base_url=server.url) as client:
         draw = drawn(client, temperature=1.0)

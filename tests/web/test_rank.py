@@ -278,13 +278,16 @@ def test_the_command_appears_when_there_are_enough(serve: Callable[..., Server],
     (draw_id,) = server.serving.draws._draws
     drawn = server.serving.draws.get(draw_id)
     from palmier.feedback.split import NEEDED
-    from palmier.records import Ranking
+    from palmier.records import Conversation, Ranking
 
     for number in range(NEEDED - 1):
-        ranking = Ranking(drawn.conversation, drawn.answers, (1, 2), annotator="ada")
+        ranking = Ranking(Conversation.ask(f"Request {number}"), drawn.answers, (1, 2), annotator="ada")
         server.serving.store.add_ranking(ranking, f"other-{number}")
     expect(page.locator("#enough")).to_be_hidden()
     page.keyboard.press("Enter")
+    expect(page.locator("#count-more")).to_contain_text(f"0 of {NEEDED} different requests")
+    expect(page.locator("#enough")).to_be_hidden()
+    page.get_by_role("button", name="Yes, use them").click()
     expect(page.locator("#enough")).to_contain_text("palmier improve")
 
 

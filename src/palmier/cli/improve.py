@@ -91,7 +91,11 @@ def promote(version: str, *, home: Path | None = None) -> None:
     home
         Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier.
     """
-    promoted = Versions(_workspace(home)).promote(version)
+    from palmier.serve.loading import check
+
+    versions = Versions(_workspace(home))
+    check(versions.get(version).folder)
+    promoted = versions.promote(version)
     print(f"Version {promoted.name} ({promoted.label}) answers now. Back to the one before: palmier rollback")
 
 

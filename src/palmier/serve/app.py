@@ -22,6 +22,7 @@ from palmier.serve import completions, conversations, ranking
 from palmier.serve.draws import Draws
 from palmier.serve.guard import Guard
 from palmier.serve.live import Live
+from palmier.serve.loading import check
 from palmier.serve.serving import Given, Serving, add_error_handlers
 from palmier.versions import CARD, Version, Versions
 from palmier.workspace import Workspace, resolve_model
@@ -65,7 +66,7 @@ def first_version(workspace: Workspace, spec: str | None = None) -> Version:
     """The version that answers. A new home gets its first one, out of the embedded model.
 
     Where ``spec`` names a version it is promoted; another model is made a version first,
-    unless it is one already. Raises Refusal.
+    unless it is one already. Raises Refusal, with the home as it was, where it can't answer.
     """
     versions = Versions(workspace)
     current = versions.current()
@@ -74,8 +75,11 @@ def first_version(workspace: Workspace, spec: str | None = None) -> Version:
             return current
         return versions.promote(_as_version(versions, embedded_model(workspace)).name)
     if any(version.name == spec for version in versions.all()):
+        check(versions.get(spec).folder)
         return versions.promote(spec)
-    return versions.promote(_as_version(versions, resolve_model(spec, workspace)).name)
+    model = resolve_model(spec, workspace)
+    check(model)
+    return versions.promote(_as_version(versions, model).name)
 
 
 def _as_version(versions: Versions, model: Path) -> Version:
@@ -84,6 +88,8 @@ def _as_version(versions: Versions, model: Path) -> Version:
         if version.card.get("source") == str(model.resolve()) and _same_files(version, model):
             return version
     name = "SmolLM2-135M-Instruct" if model.name == "smollm2-135m-instruct" else model.name
+    if (model.parent / "latest").is_file():  # a step of a run is called by the run's name
+        name = model.parent.resolve().name
     # Another process that adds a version at this moment would take the same number.
     with versions.workspace.exclusively("serve"):
         return versions.add(model, label=name, source=str(model.resolve()))

@@ -17,7 +17,7 @@ from palmier.errors import Refusal
 from palmier.records import Message, Sampling
 from palmier.serve.chat import CHAT_TEMPERATURE, CHAT_TOKENS, CHAT_TOP_P, Turn, begin, fresh_seed, server_event, thread
 from palmier.serve.live import Stopped
-from palmier.serve.serving import Given, Missing, Serving, busy_process, check_version, stream
+from palmier.serve.serving import Given, Missing, Number, Serving, busy_process, check_version, stream
 
 router = APIRouter(prefix="/api")
 
@@ -82,7 +82,7 @@ async def new_conversation(serving: Given, body: NewConversation) -> dict[str, i
 
 
 @router.get("/conversations/{number}")
-async def conversation(serving: Given, number: int) -> dict[str, Any]:
+async def conversation(serving: Given, number: Number) -> dict[str, Any]:
     """Every message; several assistant's messages in a row are alternatives to one another."""
     stored = await run_in_threadpool(_messages, serving, number)
     messages = [
@@ -98,7 +98,7 @@ async def conversation(serving: Given, number: int) -> dict[str, Any]:
 
 
 @router.post("/conversations/{number}/messages", status_code=201)
-async def add_message(serving: Given, number: int, body: NewMessage) -> dict[str, int]:
+async def add_message(serving: Given, number: Number, body: NewMessage) -> dict[str, int]:
     """Add what the person says; answers are asked for apart."""
     await run_in_threadpool(_messages, serving, number)
     await run_in_threadpool(serving.store.add_message, number, Message("user", body.content))
@@ -106,7 +106,7 @@ async def add_message(serving: Given, number: int, body: NewMessage) -> dict[str
 
 
 @router.post("/conversations/{number}/answers")
-async def answer(serving: Given, number: int, body: AnswerWish) -> StreamingResponse:
+async def answer(serving: Given, number: Number, body: AnswerWish) -> StreamingResponse:
     """Stream an answer to the last user's message, and store it (also what was said until a stop).
 
     Events: ``{"type": "start", "answer", "version"}``, ``{"type": "text", "text"}`` …,

@@ -56,6 +56,12 @@ def load(version: Version) -> Loaded:
     return Loaded(version, decoder, template, _engine(decoder))
 
 
+def check(folder: Path) -> None:
+    """Raise Refusal where a folder holds no model that can answer: a part damaged, of another kind, or missing."""
+    Template.load(folder)
+    load_decoder(folder, default_dtype())
+
+
 def context_length(config: ModelConfig, itemsize: int) -> int:
     """Positions a slot: the model's own, or as many as ``CACHE_BYTES`` hold."""
     position = 2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize

@@ -14,12 +14,13 @@ from starlette.concurrency import run_in_threadpool
 
 from palmier.data.prompts import read_conversations
 from palmier.errors import Refusal
+from palmier.feedback.rankings import clear
 from palmier.feedback.split import NEEDED
 from palmier.records import Conversation, Message, Ranking, Sampling
 from palmier.serve.chat import fresh_seed, server_event, thread
 from palmier.serve.conversations import Annotator
 from palmier.serve.draws import Draw
-from palmier.serve.serving import Given, Missing, Serving, check_version, stream
+from palmier.serve.serving import Given, Missing, Number, Serving, check_version, stream
 from palmier.serve.starters import STARTERS
 
 router = APIRouter(prefix="/api/rank")
@@ -114,7 +115,7 @@ async def overview(serving: Given, annotator: str = "") -> dict[str, Any]:
 async def consent(serving: Given, body: Consent) -> dict[str, Any]:
     """Store the answer to the question of consent, with the words that were read."""
     await run_in_threadpool(serving.store.set_consent, body.annotator, body.granted, CONSENT_WORDS)
-    return {"consent": body.granted}
+    return {"consent": body.granted, **await _counts(serving, body.annotator)}
 
 
 @router.get("/prompt")
@@ -129,7 +130,7 @@ async def prompt(serving: Given, annotator: str = "", place: int = 0) -> dict[st
 
 
 @router.get("/conversations/{number}")
-async def from_chat(serving: Given, number: int, turn: int = -1) -> dict[str, Any]:
+async def from_chat(serving: Given, number: Number, turn: int = -1) -> dict[str, Any]:
     """The conversation up to its user's message number ``turn`` (0 = the first, -1 = the last), to be ranked."""
     try:
         stored = await run_in_threadpool(serving.store.messages, number)
@@ -205,8 +206,10 @@ async def undo(serving: Given, body: Person) -> dict[str, Any]:
 
 
 async def _counts(serving: Serving, annotator: str) -> dict[str, Any]:
+    """The person's own rankings, and how many prompts `improve` could use: everybody's, with consent and a clear order."""
     own = await run_in_threadpool(serving.store.count, annotator)
-    return {"count": own, "enough": NEEDED, "command": "palmier improve"}
+    usable = clear(await run_in_threadpool(serving.store.training_rankings)).prompts
+    return {"count": own, "usable": usable, "enough": NEEDED, "command": "palmier improve"}
 
 
 def _find(serving: Serving, name: str) -> Draw:

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 
@@ -37,6 +37,10 @@ class Serving:
     draws: Draws
     turns: dict[str, Turn] = field(default_factory=dict)
     """Chat answers being written, by the name under which they can be stopped."""
+
+
+Number = Annotated[int, Path(ge=1, le=2**63 - 1)]
+"""The number of something stored, in an address: what a row of the store can have."""
 
 
 class Missing(Refusal):
@@ -129,6 +133,9 @@ def error_body(message: str, kind: str, param: str | None = None, code: str | No
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["loc"][0] == "path":
+        sentence = f"there is nothing under {str(first['input'])[:40]!r}: the address holds no such number"
+        return JSONResponse(error_body(sentence, "invalid_request_error"), 404)
     place = ".".join(str(part) for part in first["loc"] if part != "body")
     if first["type"] == "extra_forbidden":
         sentence = f"the field {place!r} is not supported here: leave it out"

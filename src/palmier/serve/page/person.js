@@ -19,7 +19,9 @@ export function showConsent({ consent, words }) {
 
 async function answer(granted) {
   try {
-    showConsent(await post("/api/rank/consent", { annotator, granted }));
+    const found = await post("/api/rank/consent", { annotator, granted });
+    showConsent(found);
+    showCounts(found);
     part("consent-change").focus();
   } catch (error) {
     if (!(error instanceof ServerError)) throw error;
@@ -27,14 +29,15 @@ async function answer(granted) {
   }
 }
 
-export function showCounts({ count, enough, command }) {
+export function showCounts({ count, usable, enough, command }) {
   part("progress").hidden = false;
   part("undo").hidden = count === 0;
   part("count").textContent = count === 1 ? "1 ranking" : `${count} rankings`;
-  part("count-more").textContent = count < enough ? `of ${enough} that a first improvement needs` : "";
+  part("count-more").textContent =
+    usable < enough ? `· ${usable} of ${enough} different requests that a first improvement needs` : "";
   part("meter").max = enough;
-  part("meter").value = Math.min(count, enough);
-  part("enough").hidden = count < enough;
+  part("meter").value = Math.min(usable, enough);
+  part("enough").hidden = usable < enough;
   part("command").textContent = command;
 }
 
