@@ -71,6 +71,7 @@ def test_leftovers_of_a_killed_process_are_cleared_and_of_a_living_one_kept(tmp_
         import time
         with write_whole(Path({str(tmp_path / "out")!r})) as folder:
             (folder / "a").write_text("half")
+            (Path({str(tmp_path)!r}) / f".partial-{{folder.name.split('-')[1]}}-0-file.json").write_text("half a file")
             print("ready", flush=True)
             time.sleep(60)
     """
@@ -78,7 +79,7 @@ def test_leftovers_of_a_killed_process_are_cleared_and_of_a_living_one_kept(tmp_
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
         clear_leftovers(tmp_path)
-        assert len(list(tmp_path.glob(".partial-*"))) == 1, "a living process still writes there"
+        assert len(list(tmp_path.glob(".partial-*"))) == 2, "a living process still writes there"
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert not (tmp_path / "out").exists()

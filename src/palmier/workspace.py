@@ -150,7 +150,8 @@ def write_text(target: Path, text: str) -> None:
         partial.replace(target)
         _fsync(target.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nor can it be removed on a disk that is read only
+            partial.unlink(missing_ok=True)
         raise Refusal(
             f"could not write {target}: {error.strerror or error}; what was there before is untouched"
         ) from error

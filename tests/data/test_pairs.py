@@ -50,7 +50,7 @@ def test_each_prompt_counts_once_and_ties_not_at_all(
     rankings = [ranking(prompt, *ranks) for prompt, ranks in given_ranks]
     ordered = [one for one in rankings if len(set(one.ranks)) > 1]
     if not ordered:
-        with pytest.raises(Refusal, match="all else are ties"):
+        with pytest.raises(Refusal, match="all are ties"):
             RankedGroups(rankings, template, 64)
         return
     groups = RankedGroups(rankings, template, 64, batch=2, seed=1)

@@ -121,3 +121,13 @@ def test_best_of_n_is_the_preferred_of_n_drawn(decoder: Decoder, template: Templ
     assert len({len(answer.text) for answer in drawn}) > 1
     assert best.text == min((answer.text for answer in drawn), key=len)
     assert best.version == "0001"
+
+
+def test_a_program_that_fails_is_one_sentence_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "taste.py"
+    path.write_text("def boom(c, a):\n    raise ValueError('two\\nlines')\n", "utf-8")
+    with pytest.raises(Refusal, match=r"taste.py:boom failed on the answer 'Hi.': ValueError: two"):
+        ProgramReward(f"{path}:boom").score([Conversation.ask("x")], [Answer("Hi.")])
+    path.write_text("def boom(:\n", "utf-8")
+    with pytest.raises(Refusal, match=r"taste.py can not be run: SyntaxError"):
+        ProgramReward(f"{path}:boom")

@@ -45,7 +45,7 @@ def test_the_same_key_counts_once(path: Path) -> None:
     store = Store(path)
     assert store.add_ranking(ranking(), "a") == store.add_ranking(ranking(), "a")
     assert store.count("ann") == 1
-    with pytest.raises(Refusal, match="already belongs"):
+    with pytest.raises(Refusal, match="ranked already"):
         store.add_ranking(ranking(ranks=(1, 2, 3)), "a")
     with pytest.raises(Refusal, match="key"):
         store.add_ranking(ranking(), "")

@@ -241,6 +241,13 @@ def test_settings_that_cannot_work(home: Path, changes: dict[str, object], said:
         improve.run(spoken.settings(home, **changes))
 
 
+def test_a_judge_that_fails_is_refused_before_the_work(home: Path, spoken: Any, tmp_path: Path) -> None:
+    (tmp_path / "boom.py").write_text("def boom(c, a):\n    return float('nan')\n", "utf-8")
+    with pytest.raises(Refusal, match="nan as a score"):
+        improve.run(spoken.settings(home, judge=f"{tmp_path}/boom.py:boom"))
+    assert not (home / "improve").exists()
+
+
 def test_learning_rates_follow_the_size(spoken: Any) -> None:
     sizing = Sizing.of(spoken.model)
     assert sizing.factor == pytest.approx((1.35e8 / sizing.parameters) ** 0.5)

@@ -149,3 +149,31 @@ def test_one_stage_does_not_load_another(tmp_path: Path) -> None:
         "assert 'palmier.train.sft' in sys.modules and 'palmier.train.ppo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("command", ["sft", "dpo", "reward", "tokenizer", "data", "serve", "improve", "score"])
+def test_a_place_where_nothing_can_be_written_is_one_line(
+    tiny_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """A folder below a plain file can not be made by anybody, as on a disk that is read only."""
+    (tmp_path / "file").write_text("a file", "utf-8")
+    (tmp_path / "text.txt").write_text("Ada met Bo. " * 200, "utf-8")
+    out = tmp_path / "file" / "out"
+    monkeypatch.setenv("PALMIER_HOME", str(out))
+    answers = '{"messages": [{"role": "user", "content": "Who?"}], "answers": ["Ada.", "Bo."]}\n'
+    (tmp_path / "answers.jsonl").write_text(answers, "utf-8")
+    lines = {
+        "sft": f"sft --model {tiny_world.model} --data {tiny_world.conversations} --out {out}",
+        "dpo": f"dpo --model {tiny_world.model} --data {tiny_world.rankings} --out {out}",
+        "reward": f"reward train --model {tiny_world.model} --data {tiny_world.rankings} --out {out}",
+        "tokenizer": f"tokenizer train {tmp_path / 'text.txt'} --vocab-size 270 --out {out}",
+        "data": f"data prepare {tmp_path / 'text.txt'} --tokenizer {tiny_world.tokenizer} --out {out}",
+        "serve": f"serve --model {tiny_world.model} --port 0",
+        "improve": "improve",
+        "score": f"reward score {tmp_path / 'answers.jsonl'} --model {tiny_world.reward} --out {out / 'x.jsonl'}",
+    }
+    assert run(shlex.split(lines[command])) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("palmier: ")]
+    assert len(said) == 1
+    assert str(tmp_path / "file") in said[0]
+    assert (tmp_path / "file").read_text("utf-8") == "a file"

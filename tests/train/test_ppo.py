@@ -234,6 +234,14 @@ def test_a_policy_that_collapses_is_stopped(settings: Settings) -> None:
         ppo.run(replace(wild, min_entropy=0.8))
 
 
+def test_a_reward_that_fails_is_refused_before_anything_is_written(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "boom.py").write_text("def boom(c, a):\n    raise KeyError('x')\n", "utf-8")
+    with pytest.raises(Refusal, match="boom failed on the answer"):
+        ppo.run(replace(settings, reward=f"{tmp_path}/boom.py:boom"))
+    assert not settings.out.exists()
+    ppo.run(replace(settings, iterations=1, warmup=0))
+
+
 def test_a_reward_that_is_not_a_number_is_refused_and_nothing_moves(settings: Settings) -> None:
     with pytest.raises(Refusal, match="finite number"):
         ppo.run(replace(settings, reward=taste(settings, "broken")))

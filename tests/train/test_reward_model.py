@@ -17,7 +17,7 @@ from palmier.errors import Refusal
 from palmier.feedback.reward import FACTS, ModelReward, load_reward_spec
 from palmier.model.checkpoint import load_reward
 from palmier.records import Answer, Conversation, Ranking
-from palmier.train import reward_model
+from palmier.train import dpo, reward_model
 from palmier.train.reward_model import Settings
 from palmier.workspace import sha256
 
@@ -135,14 +135,22 @@ def test_two_runs_are_bit_equal_and_another_seed_is_not(settings: Settings, tmp_
     assert one != other
 
 
-def test_rankings_that_contradict_each_other_teach_nothing_but_are_no_error(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", [reward_model, dpo], ids=["reward", "dpo"])
+def test_rankings_that_contradict_each_other_are_refused_and_many_are_told(
+    settings: Settings, tmp_path: Path, stage: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = [Conversation.ask(f"Who met Bo? {i}") for i in range(8)]
     path = tmp_path / "contradicting.jsonl"
     answers = (Answer("tea"), Answer("coins"))
-    write_jsonl(path, [Ranking(c, answers, ranks) for c in asked for ranks in ((1, 2), (2, 1))])
-    reward_model.run(replace(settings, data=path, validation=0.0, epochs=6))
-    lines = metrics(settings.out)
-    assert min(line["loss"] for line in lines[-4:]) > 0.6
+    against = [Ranking(c, answers, ranks) for c in asked for ranks in ((1, 2), (2, 1))]
+    wanted = stage.Settings(settings.out, settings.model, path, validation=0.0, batch=4)
+    write_jsonl(path, against)
+    with pytest.raises(Refusal, match="contradict each other on every pair"):
+        stage.run(wanted)
+    assert not (settings.out / "latest").exists()
+    write_jsonl(path, [*against, Ranking(asked[0], answers, (1, 2))])
+    stage.run(wanted)
+    assert "8 of 8 pairs were ordered both ways" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

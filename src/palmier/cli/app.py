@@ -1,6 +1,6 @@
 """`palmier`: every command, loaded only when it is called, so that --help answers at once.
 
-The one place where a Refusal becomes what a person reads: one line, exit status 2.
+The one place where a Refusal, or what the system refuses, becomes what a person reads: one line, exit status 2.
 """
 
 from __future__ import annotations
@@ -77,6 +77,9 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of a pipe went away (`| head`): not an error, but nothing more can be written.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it must outlive this function
         return 0
+    except OSError as error:
+        # What a disk, a mount or a permission refuses; a place that knows more has made a Refusal of it.
+        return _fail(f"{error.filename or 'a file'} can not be used: {error.strerror or error}")
     return result if isinstance(result, int) else 0
 
 

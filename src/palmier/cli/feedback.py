@@ -44,7 +44,8 @@ def export(out: Path, *, home: Path | None = None) -> None:
 
     store = open_store(home)
     count = write_jsonl(out, store.training_rankings())
-    print(f"{count} of {store.count()} rankings written to {out}; the others came without consent")
+    every = store.count()
+    print(f"{count} of {every} rankings written to {out}" + "; the others came without consent" * (count < every))
 
 
 @feedback_app.command(name="import")

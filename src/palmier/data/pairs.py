@@ -70,10 +70,11 @@ class RankedGroups:
             else:
                 self._groups.append(group)
         if not self._groups:
-            raise Refusal(
-                f"no comparison in {len(rankings)} rankings: {self.too_long} answers are longer than {limit} tokens "
-                "with their prompts, all else are ties; rank answers differently, or raise the length"
-            )
+            why = "all are ties"
+            if self.too_long:
+                why = f"{self.too_long} answers are longer than {limit} tokens with their prompts, all else are ties"
+                why += "; raise the length"
+            raise Refusal(f"no comparison in {len(rankings)} rankings: {why}")
         longest = max(len(group.prompt) + len(answer) for group in self._groups for answer in group.answers)
         self.length = -(-longest // MULTIPLE) * MULTIPLE
         self.width = max(len(group.answers) for group in self._groups)

@@ -89,7 +89,8 @@ def decide(evidence: Evidence) -> Verdict:
         return Verdict(
             False,
             f"not promoted: it wins {wins.mean:.0%} against the old version, and the interval "
-            f"{wins.low:.0%} … {wins.high:.0%} does not lie above 50 %: more rankings make it narrower",
+            f"{wins.low:.0%} … {wins.high:.0%} does not lie above {CHANCE:.0%}"
+            + (": more rankings make it narrower" if wins.mean > CHANCE else ""),
         )
     return Verdict(
         True,

@@ -104,9 +104,17 @@ class ProgramReward:
         self.function = _function(spec)
 
     def score(self, conversations: Sequence[Conversation], answers: Sequence[Answer]) -> list[float]:
-        """The function's numbers; raises Refusal where one is no finite number."""
+        """The function's numbers; raises Refusal where it fails or gives no finite number."""
         pairs = zip(conversations, answers, strict=True)
-        return [_finite(self.function(conversation, answer), self.spec) for conversation, answer in pairs]
+        return [_finite(self._call(conversation, answer), self.spec) for conversation, answer in pairs]
+
+    def _call(self, conversation: Conversation, answer: Answer) -> object:
+        try:
+            return self.function(conversation, answer)
+        except Exception as error:  # a person's program may raise whatever it likes
+            raise Refusal(
+                f"{self.spec} failed on the answer {answer.text[:60]!r}: {type(error).__name__}: {error}"
+            ) from error
 
 
 def load_reward_spec(spec: str | Path, workspace: Workspace | None = None) -> Reward:
@@ -154,7 +162,10 @@ def _function(spec: str) -> Callable[[Conversation, Answer], float]:
             raise Refusal(f"there is no file {where}")
         module = importlib.util.module_from_spec(source)
         sys.modules[source.name] = module  # where dataclasses look for the module that they stand in
-        source.loader.exec_module(module)
+        try:
+            source.loader.exec_module(module)
+        except Exception as error:
+            raise Refusal(f"{where} can not be run: {type(error).__name__}: {error}") from error
     else:
         # An installed command does not look into the current folder by itself.
         if "" not in sys.path:

@@ -136,7 +136,7 @@ class Store:
             known = connection.scalar(select(table.c.id).where(table.c.key == key))
             if known is not None:
                 if _order(_read_rankings(connection, table.c.id == known)[0]) != _order(ranking):
-                    raise Refusal(f"the key {key!r} already belongs to another ranking: make a new key for each")
+                    raise Refusal(f"{key!r} was ranked already, in another order: undo that ranking first")
                 return int(known)
             ranking_id = _add(
                 connection,

@@ -21,11 +21,15 @@ from palmier.data.prompts import read_rankings
 from palmier.data.shards import share
 from palmier.data.template import Template
 from palmier.errors import Refusal
+from palmier.feedback.rankings import clear
 from palmier.model.decoder import Decoder, token_logprobs
 from palmier.records import Ranking
 from palmier.train.log import say
 
 Rows = Mapping[str, Tensor]
+
+MUCH = 0.1
+"""Share of pairs ordered both ways from which a person is told."""
 
 
 def row_length(wished: int | None, longest: int) -> int:
@@ -46,6 +50,7 @@ def ranked_groups(
     rankings = read_rankings(path)
     if len(rankings) < 2:
         raise Refusal(f"{path} holds one ranking only, which cannot tell a taste from chance: rank more answers")
+    _refuse_chance(path, rankings)
     sides: tuple[list[Ranking], list[Ranking]] = ([], [])
     for ranking in rankings:
         prompt = json.dumps(ranking.conversation.to_json())
@@ -62,6 +67,19 @@ def ranked_groups(
     if not any(len(set(ranking.ranks)) > 1 for ranking in sides[1]):
         return train, None  # nothing held out, or ties alone
     return train, RankedGroups(sides[1], template, length, batch=batch, seed=seed)
+
+
+def _refuse_chance(path: Path, rankings: list[Ranking]) -> None:
+    """Raise Refusal where no order is left: ties, or pairs ordered as often one way as the other. Warns of many."""
+    found = clear(rankings)
+    if found.tied == len(rankings):
+        raise Refusal(f"{path}: all {len(rankings)} rankings are ties alone: there is nothing to learn from")
+    if not found.prompts:
+        raise Refusal(
+            f"{path}: its rankings contradict each other on every pair, or order equal answers: there is nothing to learn from"
+        )
+    if found.contradicted > MUCH * found.pairs:
+        say(f"{path}: {found.contradicted} of {found.pairs} pairs were ordered both ways, which teaches little")
 
 
 @dataclass(frozen=True)

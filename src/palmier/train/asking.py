@@ -10,9 +10,10 @@ import torch
 from palmier.data.prompts import read_conversations
 from palmier.data.template import Template
 from palmier.errors import Refusal
+from palmier.feedback.reward import Reward
 from palmier.generate.engine import Engine
 from palmier.model.decoder import Decoder
-from palmier.records import Conversation
+from palmier.records import Answer, Conversation
 from palmier.scale import runtime
 
 CACHE_BYTES = 512 * 2**20
@@ -30,6 +31,14 @@ def fitting(path: Path, template: Template, limit: int) -> list[Conversation]:
                 f"{limit}: shorten it, or lower max_tokens"
             )
     return conversations
+
+
+def try_out(rewards: Sequence[Reward | None], template: Template, conversation: Conversation) -> None:
+    """Let rewards score one answer, so that a program that fails does so before anything was written."""
+    said = Answer("Yes.", tokens=tuple(template.answer_ids(Answer("Yes."))))
+    for reward in rewards:
+        if reward is not None:
+            reward.score([conversation], [said])
 
 
 def engine_for(

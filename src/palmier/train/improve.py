@@ -34,6 +34,7 @@ from palmier.evaluate.card import Evidence, Verdict, decide
 from palmier.evaluate.comparison import Heard, Side, answer, collected_sampling, compare
 from palmier.evaluate.judges import accuracy
 from palmier.feedback.reward import ModelReward, ProgramReward, Reward
+from palmier.feedback.store import Store
 from palmier.records import Answer
 from palmier.scale import runtime
 from palmier.train import attempts, dpo, ppo, reward_model
@@ -116,6 +117,7 @@ def run(settings: Settings, *, fresh: bool = False) -> Outcome:
     settings.check()
     workspace = Workspace(settings.home)
     with workspace.exclusively("palmier improve"):
+        _try_judge(settings, workspace)
         wanted = settings.comparable()
         folder = attempts.unfinished(workspace, wanted, fresh)
         work = Improvement(settings, workspace, folder or attempts.begin(workspace, settings.base, JUDGE_SHARE, wanted))
@@ -279,6 +281,15 @@ class Improvement:
         if verdict.promote and current is not None and current.name not in known:
             return Verdict(False, f"not promoted: version {current.name} was promoted while this one was made")
         return verdict
+
+
+def _try_judge(settings: Settings, workspace: Workspace) -> None:
+    """Let a judging program score one answer, so that one that fails does so before the work, not after it."""
+    known = Store(workspace.store) if settings.judge != "none" and workspace.store.is_file() else None
+    if known is not None:
+        for ranking in known.training_rankings()[:1]:
+            ProgramReward(settings.judge).score([ranking.conversation], ranking.answers[:1])
+        known.close()
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ from palmier.scale import runtime
 from palmier.train import advantages, checkpoint, losses
 from palmier.train.advantages import ScoreScale
 from palmier.train.alarms import stopped
-from palmier.train.asking import draw_seed, drawn_order, engine_for, fitting
+from palmier.train.asking import draw_seed, drawn_order, engine_for, fitting, try_out
 from palmier.train.best import consider, copy_best, judged
 from palmier.train.episodes import Credit, Episodes, Rollout, shuffled, training_rows
 from palmier.train.log import say
@@ -354,6 +354,7 @@ def begin(run: Run, step: int) -> tuple[dict[str, float], ScoreScale, Episodes]:
 
 def open_run(settings: Settings, found: Parts) -> Run:
     """The run's folder, begun or gone on with, and the engine on the policy's own tensors."""
+    try_out((found.reward, found.judge), found.template, found.conversations[0])
 
     def save(target: Path) -> None:
         if found.judge is not None and trainer.done == trainer.steps:
