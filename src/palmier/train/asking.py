@@ -33,12 +33,12 @@ def fitting(path: Path, template: Template, limit: int) -> list[Conversation]:
     return conversations
 
 
-def try_out(rewards: Sequence[Reward | None], template: Template, conversation: Conversation) -> None:
-    """Let rewards score one answer, so that a program that fails does so before anything was written."""
+def try_out(template: Template, *asked: tuple[Reward | None, Sequence[Conversation]]) -> None:
+    """Let each reward score one answer to its own first prompt: a program that fails does so before the work."""
     said = Answer("Yes.", tokens=tuple(template.answer_ids(Answer("Yes."))))
-    for reward in rewards:
+    for reward, conversations in asked:
         if reward is not None:
-            reward.score([conversation], [said])
+            reward.score([conversations[0]], [said])
 
 
 def engine_for(

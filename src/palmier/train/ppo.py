@@ -354,7 +354,7 @@ def begin(run: Run, step: int) -> tuple[dict[str, float], ScoreScale, Episodes]:
 
 def open_run(settings: Settings, found: Parts) -> Run:
     """The run's folder, begun or gone on with, and the engine on the policy's own tensors."""
-    try_out((found.reward, found.judge), found.template, found.conversations[0])
+    try_out(found.template, (found.reward, found.conversations), (found.judge, found.validation))
 
     def save(target: Path) -> None:
         if found.judge is not None and trainer.done == trainer.steps:
