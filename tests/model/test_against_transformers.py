@@ -1,4 +1,4 @@
-"""The decoder is CohereForCausalLM (PaLM) and LlamaForCausalLM, in numbers and on disk."""
+"""The decoder is transformers' Cohere (PaLM), Llama, Qwen2 and Qwen3, in numbers and on disk."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from palmier.model import checkpoint
@@ -24,13 +28,20 @@ from palmier.model.heads import RewardModel
 from .shapes import LLAMA, SHAPES, decoder, tokens
 
 
+THEIRS = {
+    "palm": (CohereForCausalLM, CohereConfig),
+    "llama": (LlamaForCausalLM, LlamaConfig),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config),
+}
+
+
 def theirs_of(config: ModelConfig) -> torch.nn.Module:
     """transformers' model with its own random weights, from its own configuration class."""
     torch.manual_seed(3)
     value = {key: item for key, item in config.to_hf().items() if key not in ("architectures", "model_type")}
-    if config.family == "palm":
-        return CohereForCausalLM(CohereConfig(**value)).eval()
-    return LlamaForCausalLM(LlamaConfig(**value)).eval()
+    module, settings = THEIRS[config.family]
+    return module(settings(**value)).eval()
 
 
 def strengthen(module: torch.nn.Module) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from palmier.errors import Refusal
 from palmier.model.config import ModelConfig
+from palmier.model.rope import RopeScaling
 
-from .shapes import LLAMA, PALM, SHAPES
+from .shapes import LLAMA, PALM, QWEN3, SHAPES
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -59,8 +60,26 @@ def test_what_transformers_leaves_out_has_its_defaults() -> None:
         ({"attention_bias": True}, "attention_bias=True"),
         ({"mlp_bias": True}, "mlp_bias=True"),
         ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
-        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1.0}}, "'llama3'"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "'linear'"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "of type 'yarn'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "of type 'dynamic'"),
+        ({"rope_scaling": {"type": ["linear"], "factor": 2.0}}, "rope_scaling of type"),
+        ({"rope_scaling": {"type": "linear"}}, "rope_scaling must have a number above 0 for factor"),
+        ({"rope_scaling": {"type": "linear", "factor": 0.5}}, "factor must be a number from 1"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor"),
+        (
+            {
+                "rope_scaling": {
+                    "rope_type": "llama3",
+                    "factor": 8.0,
+                    "low_freq_factor": 4.0,
+                    "high_freq_factor": 1.0,
+                    "original_max_position_embeddings": 32,
+                }
+            },
+            "low_freq_factor 4.0 must lie between 0 and its high_freq_factor 1.0",
+        ),
+        ({"use_sliding_window": True}, "use_sliding_window=True"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "full attention alone"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
         ({"hidden_size": "48"}, "hidden_size"),
         ({"num_hidden_layers": None}, "num_hidden_layers"),
@@ -77,6 +96,25 @@ def test_what_transformers_leaves_out_has_its_defaults() -> None:
 def test_what_cannot_be_honoured_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(Refusal, match=words):
         ModelConfig.from_hf(LLAMA.to_hf() | change)
+
+
+def test_older_folders_call_it_rope_scaling() -> None:
+    """Llama 2's long-context fine-tunes, and Llama 3.1's own first config.json."""
+    value = LLAMA.to_hf() | {"rope_theta": 5e5}
+    del value["rope_parameters"]
+    linear = ModelConfig.from_hf(value | {"rope_scaling": {"type": "linear", "factor": 4.0}})
+    assert (linear.rope_scaling, linear.rope_theta) == (RopeScaling("linear", 4.0), 5e5)
+    published = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_type": "llama3"}
+    found = ModelConfig.from_hf(value | {"rope_scaling": published | {"original_max_position_embeddings": 8192}})
+    assert found.rope_scaling == RopeScaling("llama3", 8.0, 1.0, 4.0, 8192)
+    assert ModelConfig.from_hf(value | {"rope_scaling": published}).rope_scaling.original_positions == 64
+    assert ModelConfig.from_hf(value | {"rope_scaling": None}).rope_scaling is None
+
+
+def test_qwen3s_heads_are_128_wide_where_its_folder_does_not_say() -> None:
+    value = QWEN3.to_hf()
+    del value["head_dim"]
+    assert ModelConfig.from_hf(value).head_dim == 128
 
 
 def test_a_padding_id_outside_the_vocabulary_is_kept() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palmier.model.config import ModelConfig
+from palmier.model.rope import divisors
 
 SHORT = 512
 """Up to this many positions two plain products beat the CPU's fused attention (its backward by 3–4×)."""
@@ -30,10 +31,15 @@ def rotary_tables(config: ModelConfig, positions: Tensor, dtype: torch.dtype) ->
     """Cosine and sine of every position's angles, each of shape (*positions, head_dim).
 
     Su et al. 2021 (RoFormer): pair i turns by position · theta^(-2i / head_dim). PaLM pairs
-    neighbours (2i, 2i + 1), Llama pairs (i, i + head_dim / 2). Angles are made in fp32.
+    neighbours (2i, 2i + 1), Llama pairs (i, i + head_dim / 2). Scaled positions turn pair i more slowly
+    (``rope.divisors``). Angles are made in fp32.
     """
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=positions.device) / config.head_dim
-    angles = positions.float().unsqueeze(-1) * (1.0 / config.rope_theta**exponents)
+    frequencies = 1.0 / config.rope_theta**exponents
+    if config.rope_scaling is not None:
+        slower = divisors(config.rope_scaling, config.head_dim, config.rope_theta)
+        frequencies /= torch.tensor(slower, dtype=torch.float32, device=positions.device)
+    angles = positions.float().unsqueeze(-1) * frequencies
     angles = angles.repeat_interleave(2, dim=-1) if config.family == "palm" else torch.cat((angles, angles), dim=-1)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
@@ -81,22 +87,26 @@ class Slots(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with ``num_kv_heads`` shared key/value heads, no biases, no dropout."""
+    """Multi-head attention with ``num_kv_heads`` shared key/value heads; biases (Qwen2) and q/k norms (Qwen3)
+    where the family has them, no dropout."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = config.num_heads, config.num_kv_heads, config.head_dim
         self.group = self.heads // self.kv_heads
-        self.q_proj = nn.Linear(config.hidden_size, self.heads * self.head_dim, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=False)
+        self.q_proj = nn.Linear(config.hidden_size, self.heads * self.head_dim, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=config.qkv_bias)
         self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
+        self.qk_norm = config.qk_norm
+        self.q_norm = nn.RMSNorm(self.head_dim, config.norm_eps) if self.qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(self.head_dim, config.norm_eps) if self.qk_norm else nn.Identity()
 
     def forward(self, x_BTD: Tensor, rotary: Rotary, sight: Sight) -> Tensor:
         """(B, T, D) → (B, T, D): what every token gathers from those that it sees."""
         batch, length = x_BTD.shape[:2]
-        q_BTHd = rotary(self.q_proj(x_BTD).view(batch, length, self.heads, self.head_dim))
-        k_BTKd = rotary(self.k_proj(x_BTD).view(batch, length, self.kv_heads, self.head_dim))
+        q_BTHd = rotary(self.q_norm(self.q_proj(x_BTD).view(batch, length, self.heads, self.head_dim)))
+        k_BTKd = rotary(self.k_norm(self.k_proj(x_BTD).view(batch, length, self.kv_heads, self.head_dim)))
         v_BTKd = self.v_proj(x_BTD).view(batch, length, self.kv_heads, self.head_dim)
         out: Tensor = self.o_proj(self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), sight))
         return out
@@ -107,9 +117,7 @@ class Attention(nn.Module):
         ``qk`` are queries and keys side by side, ``v`` values, as projected: (B, T, width).
         """
         batch, length = qk.shape[:2]
-        # Side by side first: a product over a strided slice would run as one tiny product a token.
-        qk_BTHd = rotary(qk.contiguous().view(batch, length, self.heads + self.kv_heads, self.head_dim))
-        q_BTHd, k_BTKd = qk_BTHd[:, :, : self.heads], qk_BTHd[:, :, self.heads :]
+        q_BTHd, k_BTKd = self._queries_and_keys(qk, rotary)
         v_BTKd = v.reshape(batch, length, self.kv_heads, self.head_dim)
         keys.flatten(0, 2).index_copy_(0, at.rows, k_BTKd.flatten(0, 2))
         values.flatten(0, 2).index_copy_(0, at.rows, v_BTKd.flatten(0, 2))
@@ -121,6 +129,16 @@ class Attention(nn.Module):
             mixed = self._unfold(out, q_BTHd.shape[1])
         out_BTD: Tensor = self.o_proj(mixed)
         return out_BTD
+
+    def _queries_and_keys(self, qk: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+        """Queries (B, T, heads, head_dim) and keys (B, T, kv heads, head_dim), normed and turned, of ``cached``'s qk."""
+        # Side by side first: a product over a strided slice would run as one tiny product a token.
+        qk_BTHd = qk.contiguous().view(*qk.shape[:2], self.heads + self.kv_heads, self.head_dim)
+        if self.qk_norm:
+            queries, keys = qk_BTHd.split((self.heads, self.kv_heads), dim=2)
+            qk_BTHd = torch.cat((self.q_norm(queries), self.k_norm(keys)), dim=2)
+        qk_BTHd = rotary(qk_BTHd)
+        return qk_BTHd[:, :, : self.heads], qk_BTHd[:, :, self.heads :]
 
     def _attend(self, q_BTHd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, sight: Sight) -> Tensor:
         """(B, T, heads · head_dim): the values, weighted by softmax(q kᵀ / √head_dim)."""

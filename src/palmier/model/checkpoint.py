@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,7 +25,9 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SCORE = "score.weight"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+PICKLE_STARTS = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""Of a zip, which is how torch packs a pickle, and of pickle's protocols 2 to 5."""
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def save(module: Decoder | RewardModel, folder: Path, dtype: torch.dtype | None = None) -> None:
@@ -55,25 +57,25 @@ def save(module: Decoder | RewardModel, folder: Path, dtype: torch.dtype | None 
 def load(folder: Path, dtype: torch.dtype | None = None) -> Decoder:
     """The decoder in a Hugging Face folder; its weights stay mapped to the file unless ``dtype`` differs."""
     config = load_config(folder)
-    tensors = _tensors(folder)
-    if SCORE in tensors:
+    stored = _stored(folder)
+    if SCORE in stored:
         raise Refusal(f"{folder} holds a reward model ({SCORE}), not a language model: give the model it judges")
     if config.tie_embeddings:
         # Older writers store the tied head a second time; the embedding is what counts.
-        tensors.pop("lm_head.weight", None)
+        stored.pop("lm_head.weight", None)
     decoder = Decoder(config)
-    _fill(decoder, tensors, folder, dtype)
+    _fill(decoder, stored, folder, dtype)
     return decoder
 
 
 def load_reward(folder: Path, dtype: torch.dtype | None = None) -> RewardModel:
     """The reward model in a folder that ``save`` wrote; its head stays in fp32."""
     config = load_config(folder)
-    tensors = _tensors(folder)
-    if SCORE not in tensors:
+    stored = _stored(folder)
+    if SCORE not in stored:
         raise Refusal(f"{folder} is no reward model: it has no tensor {SCORE}; `palmier reward train` makes one")
     model = RewardModel(Decoder(config))
-    _fill(model, tensors, folder, dtype)
+    _fill(model, stored, folder, dtype)
     return model
 
 
@@ -89,57 +91,85 @@ def load_config(folder: Path) -> ModelConfig:
         raise Refusal(f"{path}: {error}") from None
 
 
-def _fill(module: nn.Module, tensors: dict[str, Tensor], folder: Path, dtype: torch.dtype | None) -> None:
-    """Let the module's parameters be the tensors; every name and shape must agree."""
+def _fill(module: nn.Module, stored: dict[str, _Stored], folder: Path, dtype: torch.dtype | None) -> None:
+    """Let the module's parameters be the stored tensors; every name and shape must agree before one is read."""
     wanted = module.state_dict()
     for name, parameter in wanted.items():
-        if name not in tensors:
+        if name not in stored:
             raise Refusal(f"{folder}: tensor {name} is missing")
-        shape, expected = tuple(tensors[name].shape), tuple(parameter.shape)
+        shape, expected = stored[name].shape, tuple(parameter.shape)
         if shape != expected:
             raise Refusal(f"{folder}: tensor {name} has shape {shape}, but config.json makes it {expected}")
-    unknown = sorted(set(tensors) - set(wanted))
+    unknown = sorted(set(stored) - set(wanted))
     if unknown:
         raise Refusal(f"{folder}: tensor {unknown[0]} is unknown to this model ({len(unknown)} unknown in all)")
-    kinds = {name: torch.float32 if name == SCORE else dtype or tensors[name].dtype for name in wanted}
-    module.load_state_dict({name: tensors[name].to(kind) for name, kind in kinds.items()}, assign=True)
+    mapped: dict[Path, Any] = {}
+    tensors = {name: _read(stored[name], name, torch.float32 if name == SCORE else dtype, mapped) for name in wanted}
+    module.load_state_dict(tensors, assign=True)
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a folder's safetensors files by name, mapped and not yet read."""
-    tensors: dict[str, Tensor] = {}
-    for path in _weight_files(folder):
-        _check_header(path)
-        try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-        except (SafetensorError, OSError) as error:
-            raise Refusal(f"{path} cannot be read: {error}") from None
-    # Buffers that Llama checkpoints of 2023 carried; the angles follow from config.json.
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
+class _Stored(NamedTuple):
+    """Where a tensor lies, and what its file's header says of it."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _read(stored: _Stored, name: str, dtype: torch.dtype | None, mapped: dict[Path, Any]) -> Tensor:
+    """A tensor mapped to its file, which ``mapped`` keeps open, or, where the dtype differs, a converted copy.
+
+    A tensor to be converted gets a mapping of its own, which ends with it: the pages that were read would
+    else stay in memory beside the copies, until the whole model lies there twice.
+    """
+    try:
+        if dtype is None or dtype == stored.dtype:
+            if stored.path not in mapped:
+                mapped[stored.path] = safe_open(stored.path, framework="pt", device="cpu")
+            tensor: Tensor = mapped[stored.path].get_tensor(name)
+            return tensor
+        with safe_open(stored.path, framework="pt", device="cpu") as file:
+            converted: Tensor = file.get_tensor(name).to(dtype)
+            return converted
+    except (SafetensorError, OSError) as error:
+        raise Refusal(f"{stored.path} cannot be read: {error}") from None
+
+
+def _stored(folder: Path) -> dict[str, _Stored]:
+    """Every tensor of a folder by name, from the headers of its safetensors files; none is read yet."""
     if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).exists():
-        index = read_json(folder / INDEX)
-        names = index.get("weight_map") if isinstance(index, dict) else None
-        if not isinstance(names, dict) or not names:
-            raise Refusal(f"{folder / INDEX} has no weight_map")
-        # Names alone: a path in an index that somebody else wrote must not lead out of the folder.
-        return [folder / Path(str(name)).name for name in sorted(set(names.values()))]
-    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
-    if pickles:
-        raise Refusal(
-            f"{folder / pickles[0]} is a pickle, which can run code when it is opened, and is never read: "
-            f"convert it to {WEIGHTS}"
-        )
-    raise Refusal(f"{folder} has no weights: {WEIGHTS} is missing")
+        found = _check_header(folder / WEIGHTS)
+    elif (folder / INDEX).exists():
+        found = _by_index(folder)
+    else:
+        pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
+        if pickles:
+            raise Refusal(
+                f"{folder / pickles[0]} is a pickle, which can run code when it is opened, and is never read: "
+                f"convert it to {WEIGHTS}"
+            )
+        raise Refusal(f"{folder} has no weights: {WEIGHTS} is missing")
+    # Buffers that Llama checkpoints of 2023 carried; the angles follow from config.json.
+    return {name: one for name, one in found.items() if not name.endswith("rotary_emb.inv_freq")}
 
 
-def _check_header(path: Path) -> None:
-    """Raise Refusal where a safetensors file is none, is cut short, or holds what no weight is.
+def _by_index(folder: Path) -> dict[str, _Stored]:
+    """The tensors of a model in several files, each from the file that the index names."""
+    index = read_json(folder / INDEX)
+    names = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise Refusal(f"{folder / INDEX} has no weight_map")
+    # Names alone: a path in an index that somebody else wrote must not lead out of the folder.
+    files = {name: Path(str(file)).name for name, file in names.items()}
+    headers = {file: _check_header(folder / file) for file in sorted(set(files.values()))}
+    for name, file in files.items():
+        if name not in headers[file]:
+            raise Refusal(f"{folder / file} has no tensor {name}, which {INDEX} says it holds: fetch it again")
+    return {name: headers[file][name] for name, file in files.items()}
+
+
+def _check_header(path: Path) -> dict[str, _Stored]:
+    """The tensors of a safetensors file; raises Refusal where it is none, is cut short, or holds what no weight is.
 
     The format: 8 bytes header length, little-endian; a JSON header; the tensors' bytes.
     """
@@ -148,9 +178,11 @@ def _check_header(path: Path) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
-        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-            raise Refusal(f"{path} is a pickle under another name, and is never read: convert it to safetensors")
         length = int.from_bytes(start, "little")
+        # A header of 640 bytes begins with a pickle's first two as well, but its length fits and a { follows.
+        if start[:2] in PICKLE_STARTS and (length > size - 8 or file.read(1) != b"{"):
+            raise Refusal(f"{path} is a pickle under another name, and is never read: convert it to safetensors")
+        file.seek(8)
         if len(start) < 8 or length > size - 8:
             raise Refusal(f"{path} is no whole safetensors file: its header is cut off ({size} bytes in all)")
         try:
@@ -160,19 +192,19 @@ def _check_header(path: Path) -> None:
     if not isinstance(header, dict):
         raise Refusal(f"{path} is no safetensors file: its header is no JSON object")
     header.pop("__metadata__", None)
-    for name, entry in header.items():
-        _check_entry(path, name, entry, size - 8 - length)
+    return {name: _check_entry(path, name, entry, size - 8 - length) for name, entry in header.items()}
 
 
-def _check_entry(path: Path, name: str, entry: Any, available: int) -> None:
+def _check_entry(path: Path, name: str, entry: Any, available: int) -> _Stored:
     try:
         kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        whole = math.prod(shape) * BYTES.get(kind, 0) == end - begin
+        whole = math.prod(shape) * (DTYPES[kind].itemsize if kind in DTYPES else 0) == end - begin
     except (TypeError, KeyError, ValueError):
         raise Refusal(f"{path}: tensor {name} has a damaged entry in the header") from None
-    if kind not in BYTES:
-        raise Refusal(f"{path}: tensor {name} is stored as {kind}: Palmier reads {', '.join(BYTES)}")
+    if kind not in DTYPES:
+        raise Refusal(f"{path}: tensor {name} is stored as {kind}: Palmier reads {', '.join(DTYPES)}")
     if not whole:
         raise Refusal(f"{path}: tensor {name} has {end - begin} bytes, which is not its shape {shape} in {kind}")
     if end > available:
         raise Refusal(f"{path} is cut short: tensor {name} ends at byte {end} of {available}; fetch or save it again")
+    return _Stored(path, tuple(shape), DTYPES[kind])

@@ -7,11 +7,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from palmier.errors import Refusal
+from palmier.model.rope import RopeScaling
 
-Family = Literal["palm", "llama"]
+Family = Literal["palm", "llama", "qwen2", "qwen3"]
 
-_MODEL_TYPES: dict[str, Family] = {"cohere": "palm", "llama": "llama"}
-_NEVER = {"attention_bias": False, "mlp_bias": False, "use_qk_norm": False, "quantization_config": None}
+_MODEL_TYPES: dict[str, Family] = {"cohere": "palm", "llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+_CLASSES = {
+    "palm": "CohereForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+_NEVER = {
+    "attention_bias": False,
+    "mlp_bias": False,
+    "use_qk_norm": False,
+    "use_sliding_window": False,
+    "quantization_config": None,
+}
 """What a config.json may ask for and the Decoder has not; the value is the one that asks for nothing."""
 
 
@@ -20,8 +33,9 @@ class ModelConfig:
     """A decoder's shape.
 
     ``palm``: parallel block, bias-free LayerNorm, interleaved rotary pairs (Chowdhery et al. 2022).
-    ``llama``: sequential block, RMSNorm, rotary pairs (i, i + head_dim / 2).
-    Both have SwiGLU and ``num_kv_heads`` key/value heads, each shared by
+    ``llama``: sequential block, RMSNorm, rotary pairs (i, i + head_dim / 2). ``qwen2`` is a Llama with biases
+    on queries, keys and values; ``qwen3`` one with an RMSNorm over every head's query and key.
+    All have SwiGLU and ``num_kv_heads`` key/value heads, each shared by
     ``num_heads / num_kv_heads`` query heads.
     """
 
@@ -41,10 +55,11 @@ class ModelConfig:
     bos_id: int | None = None
     eos_id: int | None = None
     pad_id: int | None = None
+    rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
-        if self.family not in ("palm", "llama"):
-            raise Refusal(f"model family {self.family!r} is unknown: known are palm and llama")
+        if self.family not in _CLASSES:
+            raise Refusal(f"model family {self.family!r} is unknown: known are {', '.join(_CLASSES)}")
         sizes = ("vocab_size", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "intermediate_size")
         for name in (*sizes, "num_layers", "max_positions"):
             value = getattr(self, name)
@@ -58,6 +73,16 @@ class ModelConfig:
             raise Refusal(f"num_heads {self.num_heads} is no multiple of num_kv_heads {self.num_kv_heads}")
         if self.head_dim % 2:
             raise Refusal(f"head_dim {self.head_dim} must be even: rotary positions turn pairs")
+
+    @property
+    def qkv_bias(self) -> bool:
+        """Whether the projections to queries, keys and values have biases."""
+        return self.family == "qwen2"
+
+    @property
+    def qk_norm(self) -> bool:
+        """Whether every head's query and key is normed before it is turned."""
+        return self.family == "qwen3"
 
     @classmethod
     def palm(
@@ -109,7 +134,7 @@ class ModelConfig:
             num_layers=_number(value, "num_hidden_layers"),
             num_heads=heads,
             num_kv_heads=value.get("num_key_value_heads") or heads,
-            head_dim=value.get("head_dim") or hidden // heads,
+            head_dim=value.get("head_dim") or (128 if family == "qwen3" else hidden // heads),
             intermediate_size=_number(value, "intermediate_size"),
             max_positions=_number(value, "max_position_embeddings"),
             rope_theta=_rope_theta(value, family),
@@ -119,10 +144,12 @@ class ModelConfig:
             bos_id=_token_id(value, "bos_token_id"),
             eos_id=_token_id(value, "eos_token_id"),
             pad_id=_token_id(value, "pad_token_id"),
+            rope_scaling=RopeScaling.from_hf(value),
         )
 
     def to_hf(self) -> dict[str, Any]:
-        """The content of config.json for CohereForCausalLM (palm) or LlamaForCausalLM."""
+        """The content of config.json for CohereForCausalLM (palm), LlamaForCausalLM or Qwen's."""
+        scaling = {"rope_type": "default"} if self.rope_scaling is None else self.rope_scaling.to_hf()
         value: dict[str, Any] = {
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
@@ -133,21 +160,26 @@ class ModelConfig:
             "intermediate_size": self.intermediate_size,
             "max_position_embeddings": self.max_positions,
             "hidden_act": "silu",
-            "attention_bias": False,
             "attention_dropout": 0.0,
             "tie_word_embeddings": self.tie_embeddings,
             # Readers before transformers 5 look for rope_theta at the top.
             "rope_theta": self.rope_theta,
-            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
+            "rope_parameters": scaling | {"rope_theta": self.rope_theta},
             "bos_token_id": self.bos_id,
             "eos_token_id": self.eos_id,
             "pad_token_id": self.pad_id,
         }
+        if self.rope_scaling is not None:
+            value["rope_scaling"] = scaling  # for the same older readers
+        mine: dict[str, Any] = {"rms_norm_eps": self.norm_eps}
         if self.family == "palm":
             mine = {"logit_scale": self.logit_scale, "layer_norm_eps": self.norm_eps, "use_qk_norm": False}
-            return {"architectures": ["CohereForCausalLM"], "model_type": "cohere"} | value | mine
-        mine = {"rms_norm_eps": self.norm_eps, "mlp_bias": False}
-        return {"architectures": ["LlamaForCausalLM"], "model_type": "llama"} | value | mine
+        elif self.family == "llama":
+            mine |= {"mlp_bias": False}
+        if self.family != "qwen2":  # whose biases are part of the class
+            mine |= {"attention_bias": False}
+        kind = next(name for name, family in _MODEL_TYPES.items() if family == self.family)
+        return {"architectures": [_CLASSES[self.family]], "model_type": kind} | value | mine
 
 
 def _refuse_what_we_lack(value: Mapping[str, Any]) -> None:
@@ -156,13 +188,9 @@ def _refuse_what_we_lack(value: Mapping[str, Any]) -> None:
             raise Refusal(f"config.json asks for {name}={value[name]!r}, which Palmier's decoder does not have")
     if value.get("hidden_act", "silu") not in ("silu", "swish"):
         raise Refusal(f"config.json asks for hidden_act={value['hidden_act']!r}: Palmier's decoder has silu alone")
-    for name in ("rope_parameters", "rope_scaling"):
-        rope = value.get(name) or {}
-        if not isinstance(rope, Mapping):
-            raise Refusal(f"config.json's {name} is no object, but {rope!r}")
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            raise Refusal(f"config.json asks for {name} of type {kind!r}: Palmier's decoder has plain rotary positions")
+    kinds = value.get("layer_types") or []
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        raise Refusal(f"config.json asks for layer_types={kinds!r}: Palmier's decoder has full attention alone")
 
 
 def _rope_theta(value: Mapping[str, Any], family: Family) -> float:

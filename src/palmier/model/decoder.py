@@ -97,16 +97,16 @@ class Decoder(nn.Module):
     def create(cls, config: ModelConfig, seed: int) -> Decoder:
         """A decoder with fresh fp32 weights, the same for the same seed.
 
-        PaLM as published: embeddings N(0, 1), kernels N(0, 1 / fan-in). Llama: N(0, 0.02²).
-        Norms start at 1.
+        PaLM as published: embeddings N(0, 1), kernels N(0, 1 / fan-in). Llama and Qwen: N(0, 0.02²).
+        Norms start at 1, biases at 0.
         """
         decoder = cls(config).to_empty(device="cpu")
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, parameter in decoder.named_parameters():
                 if parameter.dim() == 1:
-                    parameter.fill_(1.0)
-                elif config.family == "llama":
+                    parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                elif config.family != "palm":
                     parameter.normal_(0.0, 0.02, generator=generator)
                 else:
                     std = 1.0 if name == "model.embed_tokens.weight" else parameter.shape[1] ** -0.5

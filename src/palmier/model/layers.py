@@ -54,29 +54,34 @@ class Packed:
         self.linears = tuple(linears)
         self.sizes = [linear.out_features for linear in linears]
         self.weight: Tensor | None = None
+        self.bias: Tensor | None = None
 
     def __call__(self, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
         """All outputs for ``x`` (…, in), split into ``sizes``. For inference: it carries no gradient."""
-        if self.weight is None or not self._whole(self.weight):
-            self.weight = self._pack()
-        return F.linear(x, self.weight).split_with_sizes(sizes, -1)
+        if self.weight is None or not _whole(self.weight, [linear.weight for linear in self.linears]):
+            self.weight = self._pack([linear.weight for linear in self.linears])
+        biases = [linear.bias for linear in self.linears if linear.bias is not None]
+        if biases and (self.bias is None or not _whole(self.bias, biases)):
+            self.bias = self._pack(biases)
+        return F.linear(x, self.weight, self.bias).split_with_sizes(sizes, -1)
 
-    def _whole(self, packed: Tensor) -> bool:
-        address = packed.data_ptr()
-        for linear in self.linears:
-            weight = linear.weight
-            if weight.data_ptr() != address or weight.dtype != packed.dtype:
-                return False
-            address += weight.numel() * weight.element_size()
-        return True
-
-    def _pack(self) -> Tensor:
+    def _pack(self, parameters: Sequence[Tensor]) -> Tensor:
         # Not an inference tensor, even when the caller infers: the parameters will be trained again.
         with torch.inference_mode(False), torch.no_grad():
-            packed = torch.cat([linear.weight.detach() for linear in self.linears])
-            for linear, part in zip(self.linears, packed.split_with_sizes(self.sizes), strict=True):
-                linear.weight.data = part
+            packed = torch.cat([parameter.detach() for parameter in parameters])
+            for parameter, part in zip(parameters, packed.split_with_sizes(self.sizes), strict=True):
+                parameter.data = part
         return packed
+
+
+def _whole(packed: Tensor, parameters: Sequence[Tensor]) -> bool:
+    """Whether the parameters are views of ``packed``, one after the other."""
+    address = packed.data_ptr()
+    for parameter in parameters:
+        if parameter.data_ptr() != address or parameter.dtype != packed.dtype:
+            return False
+        address += parameter.numel() * parameter.element_size()
+    return True
 
 
 class MLP(nn.Module):
@@ -122,7 +127,7 @@ class ParallelBlock(nn.Module):
 
 
 class SequentialBlock(nn.Module):
-    """Llama: x + Attention(norm(x)), then + MLP(norm(·))."""
+    """Llama and Qwen: x + Attention(norm(x)), then + MLP(norm(·))."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
