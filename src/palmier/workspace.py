@@ -138,23 +138,30 @@ def write_whole(target: Path) -> Iterator[Path]:
         raise
 
 
-def write_text(target: Path, text: str) -> None:
-    """Replace a small file atomically and durably."""
+@contextlib.contextmanager
+def write_file_whole(target: Path) -> Iterator[Path]:
+    """The same for a single file: give a temporary path to write, fsync it and rename it to ``target``."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".partial-{os.getpid()}-{time.monotonic_ns()}-{target.name}"
     try:
-        with partial.open("w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
+        yield partial
+        _fsync(partial)
         partial.replace(target)
         _fsync(target.parent)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):  # nor can it be removed on a disk that is read only
             partial.unlink(missing_ok=True)
-        raise Refusal(
-            f"could not write {target}: {error.strerror or error}; what was there before is untouched"
-        ) from error
+        if isinstance(error, OSError):
+            raise Refusal(
+                f"could not write {target}: {error.strerror or error}; what was there before is untouched"
+            ) from error
+        raise
+
+
+def write_text(target: Path, text: str) -> None:
+    """Replace a small file atomically and durably."""
+    with write_file_whole(target) as partial, partial.open("w", encoding="utf-8") as handle:
+        handle.write(text)
 
 
 def write_json(target: Path, value: Any) -> None:

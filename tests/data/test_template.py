@@ -15,6 +15,7 @@ from palmier.data.template import Template, default_system_prompt
 from palmier.data.tokenizer import CHATML, SPECIALS, Tokenizer
 from palmier.errors import Refusal
 from palmier.model import gguf as model_gguf
+from palmier.model import gguf_tokenizer
 from palmier.records import Answer, Conversation, Message
 
 SMOLLM_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -46,7 +47,9 @@ def smollm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smollm")
     path = model_gguf._packaged_file()
     reader = gguf.GGUFReader(path)
-    model_gguf._write_tokenizer(path, {name: field.contents() for name, field in reader.fields.items()}, folder)
+    values = {name: field.contents() for name, field in reader.fields.items()}
+    gguf_tokenizer.build(values, 49152).save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(gguf_tokenizer.settings(values, 2048)))
     return folder
 
 

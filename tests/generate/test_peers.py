@@ -19,6 +19,8 @@ from palmier.model.gguf import embedded_model
 from palmier.records import Conversation, Sampling
 from palmier.workspace import Workspace
 
+from .conftest import OTHERS, small
+
 TOKENS = 64
 CLOSE = 1e-4
 """Where the two best logits are closer than this, either may be taken (rounding differs with the batch)."""
@@ -62,10 +64,13 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def contest(decoder: Decoder) -> Contest:
+    return contest_of(decoder, prompts(decoder))
+
+
+def prompts(decoder: Decoder) -> list[list[int]]:
     generator = torch.Generator().manual_seed(0)
     lengths = (1, 2, 5, 9, 17, 33, 50, 60)
-    made = [torch.randint(0, decoder.config.vocab_size, (length,), generator=generator).tolist() for length in lengths]
-    return contest_of(decoder, made)
+    return [torch.randint(0, decoder.config.vocab_size, (length,), generator=generator).tolist() for length in lengths]
 
 
 def contest_of(decoder: Decoder, prompts: list[list[int]]) -> Contest:
@@ -125,6 +130,18 @@ def test_alone(contest: Contest) -> None:
 
 
 def test_in_a_mixed_batch_of_8_with_cancels(contest: Contest) -> None:
+    check(contest, mixed(contest))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_families(name: str) -> None:
+    """Scaled rotary positions, Qwen2's biases, Qwen3's norms: alone and packed into a batch."""
+    decoder = small(OTHERS[name])
+    contest = contest_of(decoder, prompts(decoder))
+    answers = alone(contest)
+    check(contest, answers)
+    assert len({tuple(tokens) for tokens in answers.values()}) >= 6, "the answers do not depend on the prompt"
+    assert sum(len(set(tokens)) > 8 for tokens in answers.values()) >= 4, "the answers repeat one token"
     check(contest, mixed(contest))
 
 

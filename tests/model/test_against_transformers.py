@@ -27,7 +27,6 @@ from palmier.model.heads import RewardModel
 
 from .shapes import LLAMA, SHAPES, decoder, tokens
 
-
 THEIRS = {
     "palm": (CohereForCausalLM, CohereConfig),
     "llama": (LlamaForCausalLM, LlamaConfig),

@@ -7,6 +7,8 @@ import pickle
 import random
 import resource
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,11 @@ from palmier.errors import Refusal
 from palmier.model import checkpoint
 from palmier.model.cache import KVCache
 from palmier.model.config import ModelConfig
+from palmier.model.decoder import Decoder
 from palmier.model.heads import RewardModel
 from palmier.workspace import sha256, write_whole
 
-from .shapes import LLAMA, LLAMA_UNTIED, PALM, SHAPES, decoder, tokens
+from .shapes import LLAMA, LLAMA_UNTIED, PALM, QWEN2, SHAPES, decoder, tokens
 
 WEIGHTS = "model.safetensors"
 
@@ -90,6 +93,60 @@ def test_several_files_under_an_index_are_read(folder: Path) -> None:
         checkpoint.load(folder)
 
 
+def test_a_tensor_is_read_from_the_file_that_the_index_names(folder: Path) -> None:
+    """Two files hold a tensor of one name (a shard of an older save that stayed): the index decides."""
+    tensors = load_file(folder / WEIGHTS)
+    name = "model.layers.0.mlp.up_proj.weight"
+    (folder / WEIGHTS).rename(folder / "old.safetensors")
+    save_file({name: tensors[name] + 1}, folder / "a.safetensors")
+    index = {"weight_map": {key: "old.safetensors" for key in tensors} | {name: "a.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert torch.equal(checkpoint.load(folder).state_dict()[name], tensors[name] + 1)
+    index["weight_map"]["model.norm.weight"] = "a.safetensors"
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    refused(folder, "a.safetensors has no tensor model.norm.weight")
+
+
+def test_transformers_own_shards_are_read(tmp_path: Path) -> None:
+    """Saved by transformers in pieces of 40 kB, with its own index."""
+    from transformers import AutoModelForCausalLM
+
+    checkpoint.save(decoder(QWEN2), tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
+    theirs.save_pretrained(tmp_path / "shards", max_shard_size="40kB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 3
+    again = checkpoint.load(tmp_path / "shards")
+    assert all(torch.equal(theirs.state_dict()[name], value) for name, value in again.state_dict().items())
+
+
+MEASURE = """
+import sys, torch
+from pathlib import Path
+from palmier.model import checkpoint
+def kib(key):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))
+checkpoint.load(Path(sys.argv[1]) / "small", getattr(torch, sys.argv[2]))  # torch's own code is in memory now
+before = kib("VmRSS")
+model = checkpoint.load(Path(sys.argv[1]), getattr(torch, sys.argv[2]))
+size = sum(p.numel() * p.element_size() for p in model.parameters())
+print((kib("VmHWM") - before) * 1024 / size)
+"""
+
+
+@pytest.mark.parametrize(("stored", "wanted", "most"), [("float32", "bfloat16", 1.4), ("bfloat16", "float32", 1.3)])
+def test_memory_while_a_folder_is_converted(stored: str, wanted: str, most: float, tmp_path: Path) -> None:
+    """What a process needs at most, beside what it had, as a multiple of the weights in their final format.
+
+    The mapped file counts too: read as a whole it would add twice (fp32 → bf16) or half (bf16 → fp32) as much.
+    """
+    shape = ModelConfig("llama", 2000, 512, 16, 8, 2, 64, 1536, 64)  # 49 million numbers, 1 million the largest tensor
+    checkpoint.save(Decoder(shape).to_empty(device="cpu"), tmp_path, getattr(torch, stored))
+    (tmp_path / "small").mkdir()
+    checkpoint.save(decoder(LLAMA), tmp_path / "small", getattr(torch, stored))
+    done = subprocess.run([sys.executable, "-c", MEASURE, tmp_path, wanted], capture_output=True, text=True, check=True)
+    assert 0.9 < float(done.stdout) < most
+
+
 def test_a_reward_model_keeps_its_head_in_float32(tmp_path: Path) -> None:
     model = RewardModel.from_decoder(decoder(PALM), seed=1)
     checkpoint.save(model, tmp_path, torch.bfloat16)
@@ -138,6 +195,23 @@ def test_a_pickle_is_never_opened(folder: Path, name: str, monkeypatch: pytest.M
     torch.save({"model.norm.weight": torch.ones(3)}, folder / name)
     refused(folder, name, "pickle")
     assert not (folder / "trap-was-sprung").exists()
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408, 0x4B50])
+def test_a_header_whose_length_reads_like_a_pickle_is_none(folder: Path, length: int) -> None:
+    """640 is 0x0280: the file begins with the two bytes that a pickle of protocol 2 begins with."""
+    whole = (folder / WEIGHTS).read_bytes()
+    size = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + size])
+    if length < size:
+        name, entry = "model.norm.weight", header["model.norm.weight"]
+        text = json.dumps({name: entry}).ljust(length).encode()
+        (folder / WEIGHTS).write_bytes(struct.pack("<Q", length) + text + whole[8 + size :])
+        refused(folder, "model.embed_tokens.weight is missing")  # read, and one tensor is what it holds
+    else:
+        text = json.dumps(header).ljust(length).encode()
+        (folder / WEIGHTS).write_bytes(struct.pack("<Q", length) + text + whole[8 + size :])
+        assert checkpoint.load(folder).config == PALM
 
 
 @pytest.mark.parametrize("keep", [0, 5, 8, 200, -4, -9000])
@@ -207,6 +281,8 @@ def test_bad_or_absent_configs_are_named(folder: Path) -> None:
     refused(folder, "config.json", "no JSON object")
     (folder / "config.json").write_text("{")
     refused(folder, "config.json", "not JSON")
+    (folder / "config.json").write_bytes(b'{"model_type": "\xff"}')
+    refused(folder, "config.json", "not JSON", "utf-8")
     (folder / "config.json").unlink()
     refused(folder, "config.json", "missing")
 

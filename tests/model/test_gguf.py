@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from palmier.cli.models import fetch
 from palmier.errors import Refusal
-from palmier.model import checkpoint, gguf
+from palmier.model import checkpoint, gguf, gguf_layout
 from palmier.model.cache import KVCache
 from palmier.model.config import ModelConfig
 from palmier.workspace import Workspace
@@ -111,10 +111,9 @@ def test_rows_of_q_and_k_come_back_in_hugging_faces_order() -> None:
     original = np.arange(12 * 12, dtype=np.float32).reshape(12, 12)
     stored = original.reshape(2, 2, 3, 12).swapaxes(1, 2).reshape(12, 12)
 
-    class Stored:
-        name, data, tensor_type = "blk.0.attn_q.weight", stored, gguf.gguf.GGMLQuantizationType.F32
-
-    assert np.array_equal(gguf._weights(Stored, config).numpy(), original)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert np.array_equal(gguf_layout.rows_from_gguf(stored, name, config), original)
+    assert np.array_equal(gguf_layout.rows_to_gguf(original, name, config), stored)
     assert not np.array_equal(stored, original)
 
 

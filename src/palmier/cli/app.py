@@ -28,6 +28,8 @@ GROUPS = {
     "Talk": {
         "serve": ("palmier.cli.serve:serve", "The chat and ranking pages, and the API, on this machine."),
         "fetch": ("palmier.cli.models:fetch", "Make the embedded model, SmolLM2-135M-Instruct, ready."),
+        "import": ("palmier.cli.formats:import_gguf", "A GGUF file to a model's folder."),
+        "export": ("palmier.cli.formats:export", "A model to a GGUF file, for llama.cpp."),
         "demo": (
             "palmier.cli.demo:demo",
             "The whole loop on a small world: text to an assistant improved by rankings.",

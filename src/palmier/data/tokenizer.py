@@ -70,10 +70,17 @@ class Tokenizer:
         if not isinstance(backend.decoder, decoders.ByteLevel):
             raise Refusal(f"{path} is not byte-level BPE (as GPT-2's and SmolLM2's are), the one kind Palmier reads")
         config = read_json(Path(folder) / FILES[1])
+        if not isinstance(config, dict):
+            raise Refusal(f"{Path(folder) / FILES[1]} is no JSON object")
         jinja = Path(folder) / "chat_template.jinja"
         if jinja.is_file():
-            config["chat_template"] = jinja.read_text("utf-8")
-        return cls(backend, config)
+            try:
+                config["chat_template"] = jinja.read_text("utf-8")
+            except UnicodeDecodeError as error:
+                raise Refusal(f"{jinja} is not UTF-8: {error.reason} at byte {error.start}") from None
+        tokenizer = cls(backend, config)
+        _check_embedding(Path(folder) / "config.json", tokenizer.size)
+        return tokenizer
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json into an existing or new folder."""
@@ -194,6 +201,17 @@ def _config() -> dict[str, Any]:
         "clean_up_tokenization_spaces": False,
         "chat_template": CHATML,
     }
+
+
+def _check_embedding(path: Path, size: int) -> None:
+    """Raise Refusal where the model whose config.json lies beside the tokenizer has no row for its last ids."""
+    config = read_json(path) if path.is_file() else None
+    rows = config.get("vocab_size") if isinstance(config, dict) else None
+    if isinstance(rows, int) and size > rows:
+        raise Refusal(
+            f"{path.parent}: the tokenizer has ids up to {size - 1}, but the model's embedding ends at {rows - 1} "
+            "(vocab_size in config.json): they do not belong together"
+        )
 
 
 def _token_bytes(backend: tokenizers.Tokenizer) -> list[bytes]:

@@ -135,8 +135,8 @@ class Attention(nn.Module):
         # Side by side first: a product over a strided slice would run as one tiny product a token.
         qk_BTHd = qk.contiguous().view(*qk.shape[:2], self.heads + self.kv_heads, self.head_dim)
         if self.qk_norm:
-            queries, keys = qk_BTHd.split((self.heads, self.kv_heads), dim=2)
-            qk_BTHd = torch.cat((self.q_norm(queries), self.k_norm(keys)), dim=2)
+            q_BTHd, k_BTKd = qk_BTHd[:, :, : self.heads], qk_BTHd[:, :, self.heads :]
+            qk_BTHd = torch.cat((self.q_norm(q_BTHd), self.k_norm(k_BTKd)), dim=2)
         qk_BTHd = rotary(qk_BTHd)
         return qk_BTHd[:, :, : self.heads], qk_BTHd[:, :, self.heads :]
 

