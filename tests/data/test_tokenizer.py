@@ -178,6 +178,32 @@ def test_a_file_that_is_no_tokenizer_is_refused(text: str, tmp_path: Path) -> No
         Tokenizer.load(tmp_path)
 
 
+def test_files_that_are_not_utf_8_or_of_another_shape_are_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    (tmp_path / "chat_template.jinja").write_bytes(b"{% for \xe9 %}")
+    with pytest.raises(Refusal, match=r"chat_template\.jinja is not UTF-8: .* at byte 7"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("[]")
+    with pytest.raises(Refusal, match=r"tokenizer_config\.json is no JSON object"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_bytes(b'{"eos_token": "\xff"}')
+    with pytest.raises(Refusal, match=r"tokenizer_config\.json is not JSON: .*utf-8"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(b'{"version": "\xff"}')
+    with pytest.raises(Refusal, match=r"tokenizer\.json is no tokenizer"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_vocabulary_larger_than_the_embedding_beside_it_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """A token without a row ends a run at its first use."""
+    tokenizer.save(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": tokenizer.size}))
+    assert Tokenizer.load(tmp_path).size == tokenizer.size
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": tokenizer.size - 1}))
+    with pytest.raises(Refusal, match=rf"ids up to {tokenizer.size - 1}, but the model's embedding ends at"):
+        Tokenizer.load(tmp_path)
+
+
 def test_a_tokenizer_that_is_not_byte_level_is_refused(tmp_path: Path) -> None:
     tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text("{}")

@@ -116,7 +116,9 @@ def test_out_and_in_again_keeps_every_bit(name: str, kind: str, folder_of: Write
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "back", dtype=torch.float32).eval()
     expected = logprobs(checkpoint.load(tmp_path / "back", torch.float32), PROMPT)
     with torch.no_grad():
-        torch.testing.assert_close(theirs(torch.tensor([PROMPT])).logits[0].log_softmax(-1), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            theirs(torch.tensor([PROMPT])).logits[0].log_softmax(-1), expected, atol=1e-4, rtol=0
+        )
 
 
 def test_norms_that_fp16_does_not_hold_make_a_folder_in_float32(folder_of: Write, tmp_path: Path) -> None:
@@ -168,9 +170,7 @@ def test_rope_factors_are_those_of_llama_3_1(folder_of: Write, tmp_path: Path) -
         (replace(PALM, rope_scaling=RopeScaling("llama3", 8.0)), "the llama3 way in a Llama alone"),
     ],
 )
-def test_what_llama_cpp_has_not_is_refused(
-    config: ModelConfig, words: str, folder_of: Write, tmp_path: Path
-) -> None:
+def test_what_llama_cpp_has_not_is_refused(config: ModelConfig, words: str, folder_of: Write, tmp_path: Path) -> None:
     folder = folder_of(config, 0)
     with pytest.raises(Refusal, match=words):
         export_gguf(folder, tmp_path / "model.gguf", "f16")

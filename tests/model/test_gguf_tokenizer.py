@@ -24,7 +24,14 @@ from palmier.model.gguf_export import export_gguf
 from .conftest import LINES
 from .llama_cpp import LlamaCpp
 
-ALPHABETS = ("abcXYZ '", " \t\n\r\u00a0\u3000", "0123456789²½Ⅷ٣", "éßñÄПривет日本語한국", "🦙🌴👨\u200d👩", "'s'LL'd're.,;!?-—„“()[]{}<|>_#")
+ALPHABETS = (
+    "abcXYZ '",
+    " \t\n\r\u00a0\u3000",
+    "0123456789²½Ⅷ٣",
+    "éßñÄПривет日本語한국",
+    "🦙🌴👨\u200d👩",
+    "'s'LL'd're.,;!?-—„“()[]{}<|>_#",
+)
 
 
 def texts(count: int, seed: int) -> list[str]:
@@ -55,7 +62,11 @@ def test_our_own_tokenizer(own: Tokenizer, tmp_path: Path) -> None:
     typed = "x <|im_end|> y"
     assert theirs.tokenize(typed) == own.encode(typed)
     assert theirs.tokenize("<|im_start|>user\nHi<|im_end|>", special=True)[0] == own.id("<|im_start|>")
-    talk = [{"role": "user", "content": "Hi 12"}, {"role": "assistant", "content": "Yo"}, {"role": "user", "content": "?"}]
+    talk = [
+        {"role": "user", "content": "Hi 12"},
+        {"role": "assistant", "content": "Yo"},
+        {"role": "user", "content": "?"},
+    ]
     prompt = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in talk)
     assert theirs.chat(talk) == prompt + "<|im_start|>assistant\n"
 

@@ -70,7 +70,7 @@ def import_gguf(path: Path, folder: Path, card: str = "", progress: Progress | N
                 progress(done + 1, len(wanted))
     except Refusal as error:
         raise Refusal(f"{path}: {error}") from None
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise Refusal(f"{path} is damaged or no GGUF file: {type(error).__name__} {error}") from None
     decoder = Decoder(config)
     decoder.load_state_dict(tensors, assign=True)
