@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     CohereConfig,
     CohereForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
-    LlamaForSequenceClassification,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -92,16 +92,18 @@ def test_greedy_tokens_agree_with_transformers(name: str, tmp_path: Path) -> Non
     assert ids.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3"])
 @torch.no_grad()
-def test_a_llama_reward_model_is_sequence_classification(tmp_path: Path) -> None:
-    ours = RewardModel.from_decoder(decoder(LLAMA), seed=5)
+def test_a_llama_or_qwen_reward_model_is_sequence_classification(name: str, tmp_path: Path) -> None:
+    ours = RewardModel.from_decoder(decoder(SHAPES[name]), seed=5)
     checkpoint.save(ours, tmp_path)
-    theirs = LlamaForSequenceClassification.from_pretrained(tmp_path).eval()
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     ids = tokens(2, 12)
     scores = ours.scores(ids, torch.tensor([11, 11]))
     for row, score in zip(ids, scores, strict=True):  # one at a time: a batch would need a padding token there
         torch.testing.assert_close(theirs(row.unsqueeze(0)).logits.squeeze(), score, atol=1e-5, rtol=0)
-    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["LlamaForSequenceClassification"]
+    kind = json.loads((tmp_path / "config.json").read_text())["architectures"]
+    assert kind == [f"{name.capitalize()}ForSequenceClassification"] == [type(theirs).__name__]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

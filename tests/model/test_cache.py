@@ -7,9 +7,10 @@ import torch
 
 from palmier.errors import Refusal
 from palmier.model.cache import KVCache
+from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder
 
-from .shapes import PALM, SHAPES, decoder, tokens
+from .shapes import PALM, QWEN2, SHAPES, decoder, tokens
 
 
 def close(ours: torch.Tensor, expected: torch.Tensor) -> None:
@@ -152,19 +153,33 @@ def test_weights_are_packed_once() -> None:
     assert module.model.layers[0]._packed.weight is packed
 
 
+@torch.no_grad()
+def test_biases_are_packed_beside_the_weights() -> None:
+    module = decoder(QWEN2)
+    module(tokens(1, 3), cache=cache_for(module))
+    packed, attention = module.model.layers[0]._packed_qkv.bias, module.model.layers[0].self_attn
+    assert packed.data_ptr() == attention.q_proj.bias.data_ptr()
+    assert torch.equal(packed, torch.cat((attention.q_proj.bias, attention.k_proj.bias, attention.v_proj.bias)))
+    module(tokens(1, 3), cache=cache_for(module))
+    assert module.model.layers[0]._packed_qkv.bias is packed
+
+
+@pytest.mark.parametrize("config", [PALM, QWEN2], ids=["palm", "qwen2"])
 @pytest.mark.parametrize("change", ["double", "loaded", "data"])
 @torch.no_grad()
-def test_decoding_follows_weights_in_other_memory(change: str) -> None:
-    module, other = decoder(PALM, seed=1), decoder(PALM, seed=2)
+def test_decoding_follows_weights_in_other_memory(change: str, config: ModelConfig) -> None:
+    module, other = decoder(config, seed=1), decoder(config, seed=2)
     ids = tokens(2, 8)
     module(ids, cache=cache_for(module))
     if change == "loaded":
         module.load_state_dict(other.state_dict(), assign=True)
     elif change == "data":
-        module.model.layers[1].self_attn.v_proj.weight.data = other.model.layers[1].self_attn.v_proj.weight.data
+        part = "weight" if config is PALM else "bias"
+        there, here = (one.model.layers[1].self_attn.v_proj.get_parameter(part) for one in (other, module))
+        here.data = there.data
     else:
         module = module.double()
-    cache = KVCache(PALM, 2, 16, next(module.parameters()).dtype)
+    cache = KVCache(config, 2, 16, next(module.parameters()).dtype)
     close(module(ids, cache=cache), module(ids))
 
 

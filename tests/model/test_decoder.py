@@ -12,7 +12,7 @@ from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder, token_logprobs
 from palmier.model.heads import RewardModel
 
-from .shapes import LLAMA, PALM, SHAPES, decoder, tokens
+from .shapes import LLAMA, PALM, QWEN2, QWEN3, SHAPES, decoder, tokens
 
 
 @pytest.fixture(params=["short", "long"])
@@ -105,6 +105,13 @@ def test_creation_follows_the_seed_and_leaves_torchs_own_alone() -> None:
     assert one.model.layers[0].mlp.up_proj.weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
+def test_biases_start_at_0_and_norms_at_1() -> None:
+    layer = Decoder.create(QWEN2, 1).model.layers[0]
+    assert not layer.self_attn.k_proj.bias.any()
+    assert (layer.input_layernorm.weight == 1).all()
+    assert (Decoder.create(QWEN3, 1).model.layers[0].self_attn.q_norm.weight == 1).all()
+
+
 def test_a_copy_stands_alone() -> None:
     """PPO's reference is a deepcopy: training the policy must not move it, packed or not."""
     module = decoder(PALM)
@@ -159,7 +166,7 @@ def test_a_reward_in_bfloat16_is_computed_in_float32() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["palm", "llama"])
+@pytest.mark.parametrize("name", ["palm", "llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("whole", [False, True])
 def test_compiled_equals_eager(name: str, whole: bool) -> None:
     """Per block and as a whole; a cache after compiling still decodes by the eager path."""

@@ -69,6 +69,9 @@ def test_our_own_tokenizer(own: Tokenizer, tmp_path: Path) -> None:
     ]
     prompt = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in talk)
     assert theirs.chat(talk) == prompt + "<|im_start|>assistant\n"
+    # Without one llama.cpp takes ChatML too, so that the prompt alone shows nothing.
+    template = gguf.GGUFReader(tmp_path / "own.gguf").fields["tokenizer.chat_template"].contents()
+    assert template == own.config["chat_template"]
 
 
 def test_gpt2s_vocabulary_and_llama_cpps_own_cases(real_data: Path, tmp_path: Path) -> None:
