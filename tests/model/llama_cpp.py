@@ -39,10 +39,10 @@ class LlamaCpp:
         settings = {"n_predict": count, "temperature": 0, "top_k": 1, "return_tokens": True, "cache_prompt": False}
         return list(self.ask("/completion", {"prompt": prompt, **settings})["tokens"])
 
-    def logprobs(self, prompt: list[int], vocabulary: int) -> torch.Tensor:
-        """ln p of every token after the prompt."""
+    def logprobs(self, prompt: list[int], vocabulary: int, best: int | None = None) -> torch.Tensor:
+        """ln p of every token after the prompt, or of the ``best`` likeliest, and -inf of the others."""
         # Drawn is always "a": an end token or half a character would bring no probabilities. Told are those before.
-        settings = {"n_predict": 1, "n_probs": vocabulary, "temperature": 0, "logit_bias": [["a", 1e6]]}
+        settings = {"n_predict": 1, "n_probs": best or vocabulary, "temperature": 0, "logit_bias": [["a", 1e6]]}
         found = self.ask("/completion", {"prompt": prompt, **settings})["completion_probabilities"][0]
         result = torch.full((vocabulary,), -torch.inf)
         for entry in found["top_logprobs"]:

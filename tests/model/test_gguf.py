@@ -15,7 +15,10 @@ from palmier.errors import Refusal
 from palmier.model import checkpoint, gguf, gguf_layout
 from palmier.model.cache import KVCache
 from palmier.model.config import ModelConfig
+from palmier.model.gguf_export import export_gguf
 from palmier.workspace import Workspace
+
+from .llama_cpp import LlamaCpp
 
 try:
     SOURCE = gguf._packaged_file()
@@ -86,6 +89,32 @@ def test_every_numeral_is_a_token_of_its_own(folder: Path) -> None:
 def test_transformers_loads_the_folder(folder: Path) -> None:
     module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     assert sum(parameter.numel() for parameter in module.parameters()) == 134_515_008
+
+
+@pytest.mark.long
+@torch.no_grad()
+def test_out_again_and_into_llama_cpp(folder: Path, tmp_path: Path) -> None:
+    """A trained model in each type: perplexity and best tokens over 60 places are those of our fp32."""
+    decoder = checkpoint.load(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    ids = tokenizer.apply_chat_template(CONVERSATION, return_dict=False)
+    places = range(len(ids) - 61, len(ids) - 1)
+    ours = decoder.logits(decoder(torch.tensor([ids]))[0]).log_softmax(-1)[places.start : places.stop]
+    targets = torch.tensor(ids[places.start + 1 : places.stop + 1])
+    for kind, size, near, agree in (
+        ("f16", 270e6, 0.01, 0.98),
+        ("bf16", 270e6, 0.03, 0.9),
+        ("q8_0", 145e6, 0.06, 0.9),
+    ):
+        made = export_gguf(folder, tmp_path / f"{kind}.gguf", kind)
+        assert made.bytes == pytest.approx(size, rel=0.03)
+        llama = LlamaCpp(tmp_path / f"{kind}.gguf")
+        theirs = torch.stack([llama.logprobs(ids[: place + 1], 49152, best=500) for place in places])
+        found, expected = theirs[range(60), targets], ours[range(60), targets]
+        told = found.isfinite()
+        assert told.sum() > 50
+        assert abs(found[told].mean() - expected[told].mean()) < near, kind  # nats: the perplexity's logarithm
+        assert (theirs.argmax(-1) == ours.argmax(-1)).float().mean() >= agree, kind
 
 
 def _make(home: str) -> None:
