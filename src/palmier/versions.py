@@ -142,7 +142,9 @@ class Versions:
         with version.alone():
             pointer = self._pointer()
             if pointer["current"] == name:
-                raise Refusal(f"version {name} answers now, so it stays: let another one answer first (palmier promote)")
+                raise Refusal(
+                    f"version {name} answers now, so it stays: let another one answer first (palmier promote)"
+                )
             taken = sum(path.stat().st_size for path in version.folder.rglob("*") if path.is_file())
             write_json(self.workspace.highest, {"version": max(self._highest(), int(name))})
             before = _without(pointer["before"], name, pointer["current"])
@@ -178,7 +180,9 @@ class Versions:
             return 0
         value = read_json(self.workspace.highest)
         if not isinstance(value, dict) or not isinstance(value.get("version"), int):
-            raise Refusal(f'{self.workspace.highest} is damaged: it must be {{"version": N}}, N the highest number ever given')
+            raise Refusal(
+                f'{self.workspace.highest} is damaged: it must be {{"version": N}}, N the highest number ever given'
+            )
         return int(value["version"])
 
 

@@ -112,7 +112,11 @@ def test_three_versions_answer_side_by_side(serve: Callable[..., Server], page: 
     [
         ("0001,0009", ["Version 0009 does not exist."], ["0001"]),
         ("0008,0009", ["Versions 0008, 0009 do not exist."], []),
-        ("0001,0002,0003,0004", ["At most 3 versions answer side by side: 0001, 0002, 0003."], ["0001", "0002", "0003"]),
+        (
+            "0001,0002,0003,0004",
+            ["At most 3 versions answer side by side: 0001, 0002, 0003."],
+            ["0001", "0002", "0003"],
+        ),
         ("0001,0001,0002", [], ["0001", "0002"]),
     ],
 )

@@ -110,9 +110,7 @@ def test_the_name_of_a_version_is_whole_where_there_is_room(
     assert box(menu)["x"] + box(menu)["width"] <= box(page.locator("#compare"))["x"]
 
 
-def test_many_versions_leave_room_for_the_conversation(
-    serve: Callable[..., Server], page: Page, models: Any
-) -> None:
+def test_many_versions_leave_room_for_the_conversation(serve: Callable[..., Server], page: Page, models: Any) -> None:
     server = serve("first")
     versions = Versions(server.workspace)
     for number in range(24):

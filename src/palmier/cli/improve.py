@@ -162,4 +162,6 @@ def _won(version: Version) -> str:
     if not isinstance(evidence, dict):
         return ""
     rate = evidence["win_rate"]
-    return f"won {rate['mean']:.0%} against {version.card.get('compared_with')} ({rate['low']:.0%} … {rate['high']:.0%})"
+    return (
+        f"won {rate['mean']:.0%} against {version.card.get('compared_with')} ({rate['low']:.0%} … {rate['high']:.0%})"
+    )
