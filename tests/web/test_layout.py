@@ -121,3 +121,11 @@ def test_many_versions_leave_room_for_the_conversation(serve: Callable[..., Serv
     assert box(page.locator("#scroll"))["height"] > 300
     page.locator("#compare-list label").last.scroll_into_view_if_needed()
     expect(page.locator("#compare-list label").last).to_be_in_viewport()
+
+
+def test_a_new_conversation_begins_at_its_top(serve: Callable[..., Server], page: Page) -> None:
+    page.set_viewport_size({"width": 844, "height": 390})  # a phone on its side
+    page.goto(serve("first").url)
+    expect(page.get_by_role("heading", name="What shall I write?")).to_be_in_viewport()
+    expect(page.locator("#chats p")).to_be_attached()
+    assert page.evaluate("document.getElementById('scroll').scrollTop") == 0

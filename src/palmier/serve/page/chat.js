@@ -62,7 +62,7 @@ async function open(number) {
   }
   showAll();
   markChats();
-  part("scroll").scrollTop = part("scroll").scrollHeight;
+  part("scroll").scrollTop = turns.length ? part("scroll").scrollHeight : 0;
 }
 
 async function listChats() {
