@@ -1,19 +1,26 @@
 """Versions of the assistant: immutable folders ``versions/NNNN`` and one pointer, ``current``.
 
 Knows folders, not models. A version is first its folder, written whole; what makes it
-answer is the pointer, which is moved last and can be moved back.
+answer is the pointer, which is moved last and can be moved back. Answers and rankings name
+versions by number, also deleted ones, so a number is never given twice. Who works with a
+version's files holds it (`Version.hold`), and it can not be deleted meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from palmier.errors import Refusal
-from palmier.workspace import Workspace, read_json, sha256, write_json, write_whole
+from palmier.workspace import Workspace, clear_leftovers, read_json, sha256, write_json, write_whole
 
 CARD = "palmier.json"
 """A version's card inside its folder: name, parent, label, created, hashes, figures, verdict."""
@@ -31,6 +38,32 @@ class Version:
     def label(self) -> str:
         """What a person calls it, for example ``SmolLM2-135M-Instruct`` or ``DPO``."""
         return str(self.card.get("label", self.name))
+
+    def hold(self) -> IO[bytes]:
+        """Keep the version from being deleted until what is returned is closed, or its process has died.
+
+        Any number may hold it at once. Raises Refusal where it is being deleted.
+        """
+        return self._lock(fcntl.LOCK_SH, f"version {self.name} is being deleted: choose another one")
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be sure that nobody holds it. Raises Refusal where somebody does."""
+        held = f"version {self.name} is in the memory of a running `palmier serve`: stop the server first"
+        with self._lock(fcntl.LOCK_EX, held):
+            yield
+
+    def _lock(self, kind: int, otherwise: str) -> IO[bytes]:
+        try:
+            card = (self.folder / CARD).open("rb")
+        except FileNotFoundError:
+            raise Refusal(f"there is no version {self.name!r} any more") from None
+        try:
+            fcntl.flock(card, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            card.close()
+            raise Refusal(otherwise) from None
+        return card
 
 
 class Versions:
@@ -57,7 +90,7 @@ class Versions:
 
     def get(self, name: str) -> Version:
         folder = self.workspace.versions / name
-        if not name or not (folder / CARD).is_file():
+        if not _is_name(name) or not (folder / CARD).is_file():
             known = ", ".join(version.name for version in self.all()) or "none yet"
             raise Refusal(f"there is no version {name!r}; known: {known}")
         return Version(name, folder, read_json(folder / CARD))
@@ -67,7 +100,7 @@ class Versions:
         folder = self.workspace.versions
         if not folder.is_dir():
             return []
-        names = sorted(path.name for path in folder.iterdir() if (path / CARD).is_file())
+        names = sorted(path.name for path in folder.iterdir() if _is_name(path.name) and (path / CARD).is_file())
         return [Version(name, folder / name, read_json(folder / name / CARD)) for name in names]
 
     def current(self) -> Version | None:
@@ -78,11 +111,12 @@ class Versions:
     def promote(self, name: str) -> Version:
         """Let ``name`` answer from now on; its files are checked against their hashes first."""
         version = self.get(name)
-        self.verify(version)
-        pointer = self._pointer()
-        if pointer["current"] != name:
-            before = [] if pointer["current"] is None else [pointer["current"]]
-            write_json(self.workspace.current, {"current": name, "before": pointer["before"] + before})
+        with version.hold():
+            self.verify(version)
+            pointer = self._pointer()
+            if pointer["current"] != name:
+                before = [] if pointer["current"] is None else [pointer["current"]]
+                write_json(self.workspace.current, {"current": name, "before": pointer["before"] + before})
         return version
 
     def rollback(self) -> Version:
@@ -91,9 +125,35 @@ class Versions:
         if not pointer["before"]:
             raise Refusal("there is no earlier version to roll back to")
         version = self.get(pointer["before"][-1])
-        self.verify(version)
-        write_json(self.workspace.current, {"current": version.name, "before": pointer["before"][:-1]})
+        with version.hold():
+            self.verify(version)
+            write_json(self.workspace.current, {"current": version.name, "before": pointer["before"][:-1]})
         return version
+
+    def remove(self, name: str) -> int:
+        """Delete a version's folder; returns the bytes that it took. `rollback` passes it over from now on.
+
+        What could be half done by a death is done in an order that leaves the version whole, or
+        gone with its number taken. Raises Refusal for the one that answers and for one that is held.
+        The caller has the home's lock (`Workspace.exclusively`): others add versions under it.
+        """
+        clear_leftovers(self.workspace.versions)
+        version = self.get(name)
+        with version.alone():
+            pointer = self._pointer()
+            if pointer["current"] == name:
+                raise Refusal(
+                    f"version {name} answers now, so it stays: let another one answer first (palmier promote)"
+                )
+            taken = sum(path.stat().st_size for path in version.folder.rglob("*") if path.is_file())
+            write_json(self.workspace.highest, {"version": max(self._highest(), int(name))})
+            before = _without(pointer["before"], name, pointer["current"])
+            if before != pointer["before"]:
+                write_json(self.workspace.current, pointer | {"before": before})
+            doomed = version.folder.with_name(f".partial-{os.getpid()}-{time.monotonic_ns()}-{name}")
+            version.folder.rename(doomed)
+            shutil.rmtree(doomed)
+        return taken
 
     def verify(self, version: Version) -> None:
         """Raise Refusal where a file of the version is not the one that was added."""
@@ -112,4 +172,29 @@ class Versions:
 
     def _next_name(self) -> str:
         names = [int(version.name) for version in self.all() if version.name.isdigit()]
-        return f"{max(names, default=0) + 1:04d}"
+        return f"{max([*names, self._highest()]) + 1:04d}"
+
+    def _highest(self) -> int:
+        """The highest number that a deleted version had; those that are there tell theirs themselves."""
+        if not self.workspace.highest.is_file():
+            return 0
+        value = read_json(self.workspace.highest)
+        if not isinstance(value, dict) or not isinstance(value.get("version"), int):
+            raise Refusal(
+                f'{self.workspace.highest} is damaged: it must be {{"version": N}}, N the highest number ever given'
+            )
+        return int(value["version"])
+
+
+def _is_name(name: str) -> bool:
+    """Whether a folder of this name can be a version: not what is half written or half deleted, nor a way to elsewhere."""
+    return name.isascii() and name.isdigit()
+
+
+def _without(before: list[str], name: str, current: str | None) -> list[str]:
+    """The way back without ``name``, and without steps that would lead from a version to itself."""
+    kept: list[str] = []
+    for one in before:
+        if one != name and kept[-1:] != [one]:
+            kept.append(one)
+    return kept[:-1] if kept and kept[-1] == current else kept

@@ -42,6 +42,11 @@ class Workspace:
         return self.home / "current.json"
 
     @property
+    def highest(self) -> Path:
+        """The highest number of a version that was deleted: no number is given twice. A small JSON file."""
+        return self.home / "highest.json"
+
+    @property
     def store(self) -> Path:
         return self.home / "feedback.sqlite"
 

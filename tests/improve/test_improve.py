@@ -284,7 +284,8 @@ def test_the_commands(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(["versions", *at]) == 0
     listed = capsys.readouterr().out
     assert "tiny + DPO" in listed
-    assert next(line for line in listed.splitlines() if "*" in line).split()[3] == "0002"
+    assert next(line for line in listed.splitlines() if line.startswith("*")).split()[1] == "0002"
+    assert "from 0001, improve 0001, " in listed
     assert app.run(["rollback", *at]) == 0
     assert app.run(["rollback", *at]) == 2
     assert app.run(["promote", "0002", *at]) == 0

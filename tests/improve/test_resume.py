@@ -89,6 +89,35 @@ def test_it_goes_on_only_with_the_same_settings(open_run: Path, spoken: Any) -> 
     assert Versions(Workspace(open_run)).get(outcome.version).card["settings"]["beta"] == 0.2
 
 
+def test_what_was_set_aside_lends_the_next_one_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, spoken: Any
+) -> None:
+    with monkeypatch.context() as patched:
+        die_in(patched, "palmier.versions.Versions.promote")  # its version is there, the improvement has not ended
+        with pytest.raises(Killed):
+            improve.run(spoken.settings(home))
+    outcome = improve.run(spoken.settings(home, beta=0.2), fresh=True)
+    versions = Versions(Workspace(home))
+    assert outcome.version == "0003"
+    cards = [version.card for version in versions.all()[1:]]
+    assert [(card["improve"], card["settings"]["beta"]) for card in cards] == [("0001", 0.1), ("0002", 0.2)]
+
+
+def test_a_version_that_an_improvement_needs_is_not_deleted(
+    open_run: Path, spoken: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from palmier.cli import app
+
+    versions = Versions(Workspace(open_run))
+    versions.promote(versions.add(spoken.model, label="other").name)
+    at = ["--home", str(open_run)]
+    assert app.run(["versions", "rm", "0001", *at]) == 2
+    assert "improvement 0001 has not ended and needs version 0001" in capsys.readouterr().err
+    assert improve.run(spoken.settings(open_run)).version == "0003"
+    assert app.run(["versions", "rm", "0001", *at]) == 0
+    assert [version.name for version in versions.all()] == ["0002", "0003"]
+
+
 def test_rankings_withdrawn_meanwhile_are_not_used(open_run: Path, spoken: Any) -> None:
     store = Store(Workspace(open_run).store)
     store.set_consent("ann", False, "words")

@@ -115,6 +115,32 @@ def test_versions_by_name_are_loaded_on_demand_and_at_most_three(home: Callable[
         play(scene())
 
 
+def test_a_version_in_memory_is_not_deleted(home: Callable[..., Workspace]) -> None:
+    workspace = home("first", "second", "unicode", "varied", "rogue")
+    versions = Versions(workspace)
+    held = "is in the memory of a running `palmier serve`"
+    with live_on(workspace) as live:
+
+        async def scene() -> None:
+            await answer(live, version="0002")
+            with pytest.raises(Refusal, match=held):
+                versions.remove("0002")
+            await answer(live, version="0003")
+            await answer(live, version="0004")  # 0002 makes room
+            versions.remove("0002")
+            with pytest.raises(Refusal, match="no version '0002'"):
+                await answer(live, version="0002")
+            versions.promote("0005")
+            await until(lambda: live.state.loaded[-1:] == ("0005",) and "0001" not in live.state.loaded)
+            versions.remove("0001")  # it has drained
+
+        play(scene())
+        with pytest.raises(Refusal, match=held):
+            versions.remove("0003")
+    versions.remove("0003")  # the server has ended
+    assert [version.name for version in versions.all()] == ["0004", "0005"]
+
+
 def test_when_all_three_are_answering_a_fourth_is_asked_to_come_again(home: Callable[..., Workspace]) -> None:
     with live_on(home("endless", "endless", "endless", "first")) as live:
 

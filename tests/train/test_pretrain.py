@@ -177,6 +177,25 @@ def test_the_learning_rate_rises_stays_and_falls(base: Settings) -> None:
     assert rates == pytest.approx([1e-3 * x for x in (1 / 3, 2 / 3, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25)])
 
 
+@pytest.mark.parametrize(
+    ("steps", "warmup"),
+    [(1, 0), (5, 0), (9, 0), (10, 1), (60, 6), (100, 10), (599, 59), (600, 60), (1500, 60), (9000, 60)],
+)
+def test_the_rise_that_is_not_given_fits_the_run(base: Settings, steps: int, warmup: int) -> None:
+    settings = replace(base, steps=steps, warmup=None)
+    settings.check()
+    assert settings.optimization().warmup == warmup
+    given = replace(base, steps=2000, warmup=3)
+    assert given.optimization().warmup == 3, "what is given holds"
+
+
+def test_a_short_run_reaches_the_full_rate_and_says_how_soon(base: Settings) -> None:
+    pretrain.run(replace(base, steps=5, warmup=None, lr=1e-3))
+    assert max(line["lr"] for line in metrics(base.out)) == 1e-3
+    assert json.loads((base.out / "run.json").read_text())["settings"]["warmup"] == 0
+    assert pretrain.run(replace(base, steps=5, warmup=0, lr=1e-3)) == base.out / "step-5", "the same run"
+
+
 def test_a_model_goes_on_from_where_it_is(base: Settings, tiny_world: Any) -> None:
     settings = replace(base, steps=40, lr=1e-2)
     pretrain.run(settings)

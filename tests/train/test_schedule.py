@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from palmier.train import dpo, reward_model, sft
 from palmier.train.schedule import Schedule, factor
 
 KINDS: tuple[Schedule, ...] = ("constant", "linear", "cosine", "wsd")
+
+
+@pytest.mark.parametrize("stage", [dpo, reward_model, sft])
+def test_a_share_that_is_not_given_lets_any_run_reach_the_full_rate(stage: Any) -> None:
+    settings = stage.Settings(Path("out"), "model", Path("data"))
+    for steps in range(1, 60):
+        how = settings.optimization(steps)
+        rates = curve(how.schedule, steps, how.warmup, how.decay, how.floor)
+        assert max(rates) == 1.0, steps
+        assert rates.index(1.0) <= 0.1 * steps + 0.5, steps
 
 
 def curve(schedule: Schedule, steps: int, warmup: int = 0, decay: float = 0.4, floor: float = 0.0) -> list[float]:

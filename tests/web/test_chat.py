@@ -107,6 +107,42 @@ def test_three_versions_answer_side_by_side(serve: Callable[..., Server], page: 
     expect(answers.nth(5)).to_have_text(SENTENCES["unicode"])
 
 
+def test_a_version_that_is_not_there_is_said(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("first", "second", "unicode", "varied")
+    cases: list[tuple[str, list[str], list[str]]] = [
+        ("0001,0001,0002", [], ["0001", "0002"]),
+        ("0008,0009", ["Versions 0008, 0009 do not exist."], []),
+        (
+            "0001,0002,0003,0004",
+            ["At most 3 versions answer side by side: 0001, 0002, 0003."],
+            ["0001", "0002", "0003"],
+        ),
+        ("0001,0009", ["Version 0009 does not exist."], ["0001"]),
+    ]
+    for wished, said, compared in cases:
+        page.goto(f"{server.url}/?compare={wished}")
+        expect(page.locator("#compare-list label")).to_have_count(4)
+        expect(page.locator(".notice.bad > span")).to_have_text(said)
+        boxes = page.locator("#compare-list input:checked")
+        assert [box.get_attribute("value") for box in boxes.all()] == compared
+    ask(page)
+    expect(page.locator(".badge")).to_have_text(["0001 · first"])
+    server.promote("0002")
+    expect(page.locator(".notice:not(.bad)")).to_contain_text("0002")  # the page has looked again
+    expect(page.locator(".notice.bad > span")).to_have_text(said)  # and says it once
+
+
+def test_a_conversation_that_is_not_there_is_said(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("first")
+    for number in ("999", "1.5", "0", "99999999999999999999", "abc"):
+        page.goto(f"{server.url}/?c={number}")
+        sentence = f"There is no conversation “{number}”: this is a new one."
+        expect(page.locator(".notice.bad > span")).to_have_text(sentence)
+    ask(page)
+    expect(page.locator(".answer .prose")).to_have_text(FIRST)
+    assert page.url.endswith("/?c=1")
+
+
 def test_a_script_in_an_answer_does_nothing(serve: Callable[..., Server], page: Page) -> None:
     server = serve("rogue")
     page.goto(server.url)

@@ -152,9 +152,33 @@ def test_rank_with_the_keyboard_alone(serve: Callable[..., Server], page: Page) 
 def test_an_order_that_was_not_touched_is_asked_for_once_more(serve: Callable[..., Server], page: Page) -> None:
     draw(page, serve("varied"))
     page.keyboard.press("Enter")
-    expect(page.locator("#saved")).to_contain_text("Nothing was moved yet")
+    expect(page.locator("#saved")).to_contain_text("Nothing was moved. If the best stands on top as it is, press")
+    expect(page.locator("#confirm")).to_have_text("Yes, as it is")
+    page.locator("#order > li").first.focus()
+    page.keyboard.press("t")  # that ties nothing, since there is nothing above: the question stands
+    expect(page.locator("#confirm")).to_have_text("Yes, as it is")
+    page.keyboard.press("2")
+    expect(page.locator("#confirm")).to_have_text("Confirm order")
+    page.keyboard.press("1")
     page.keyboard.press("Enter")
     expect(page.locator("#saved")).to_contain_text("Saved")
+
+
+def test_an_order_that_was_not_touched_may_be_right(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("varied")
+    draw(page, server)
+    confirm(page).click()
+    assert server.serving.store.count("ada") == 0
+    page.get_by_role("button", name="Yes, as it is").click()
+    expect(page.locator("#saved")).to_contain_text("Saved as your ranking number 1.")
+    page.get_by_role("button", name="Draw answers").click()
+    expect(confirm(page)).to_be_enabled()  # the next one is asked for anew
+    # Who says that all are bad has said something: nothing is left to ask.
+    confirm(page).click()
+    page.get_by_role("button", name="All are bad").click()
+    expect(page.locator("#saved")).to_have_text("")
+    confirm(page).click()
+    expect(page.locator("#saved")).to_contain_text("Saved as your ranking number 2.")
 
 
 def test_a_reload_in_the_middle_keeps_request_answers_and_order(serve: Callable[..., Server], page: Page) -> None:
@@ -234,6 +258,24 @@ def test_skip_stores_nothing_and_goes_on(serve: Callable[..., Server], page: Pag
     expect(page.locator("#saved")).to_contain_text("Skipped")
     expect(page.get_by_role("button", name="Draw answers")).to_be_visible()
     assert server.serving.store.count("ada") == 0
+    expect(page.locator("#saved")).to_have_text("")  # it does not stay beside the next request
+    # Where the page goes on by itself, it goes as soon as the next request stands there.
+    page.get_by_role("button", name="Another suggestion").click()
+    page.get_by_role("button", name="Draw answers").click()
+    expect(confirm(page)).to_be_enabled()
+    first = page.locator("#request").inner_text()
+    page.evaluate("""() => {
+        window.seen = [];
+        const look = () => seen.push([document.getElementById("request").textContent, document.getElementById("saved").textContent]);
+        new MutationObserver(look).observe(document.getElementById("actions"), { childList: true, subtree: true });
+        new MutationObserver(look).observe(document.getElementById("request"), { childList: true });
+    }""")
+    page.keyboard.press("s")
+    expect(page.locator("#request")).not_to_have_text(first)
+    expect(confirm(page)).to_be_enabled()
+    seen = page.evaluate("seen")
+    assert [first, "Skipped: nothing was stored."] in seen
+    assert {text for request, text in seen if request != first} == {""}
 
 
 def test_saved_is_said_only_after_the_server_said_so(serve: Callable[..., Server], page: Page) -> None:
@@ -300,3 +342,12 @@ def test_rank_answers_of_a_chat(serve: Callable[..., Server], page: Page) -> Non
     page.keyboard.press("Enter")
     expect(confirm(page)).to_be_enabled()
     expect(page.locator("#request")).to_have_text(PROMPT)
+
+
+@pytest.mark.parametrize("number", ["999", "abc"])
+def test_a_conversation_that_is_not_there_is_said_and_the_page_goes_on(
+    serve: Callable[..., Server], page: Page, number: str
+) -> None:
+    page.goto(f"{serve('varied').url}/rank?conversation={number}")
+    expect(page.locator(".notice.bad")).to_contain_text(number)
+    expect(page.get_by_role("button", name="Draw answers")).to_be_visible()

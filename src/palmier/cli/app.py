@@ -40,7 +40,7 @@ GROUPS = {
             "palmier.cli.improve:improve",
             "Rankings to a better version, promoted only when it measures better.",
         ),
-        "versions": ("palmier.cli.improve:versions", "List the versions."),
+        "versions": ("palmier.cli.improve:versions_app", "List the versions, or delete one."),
         "promote": ("palmier.cli.improve:promote", "Let a version answer."),
         "rollback": ("palmier.cli.improve:rollback", "Let the version before answer again."),
         "feedback": ("palmier.cli.feedback:feedback_app", "Look at and export the rankings."),

@@ -1,4 +1,4 @@
-"""`palmier improve | versions | promote | rollback`: from rankings to the version that answers."""
+"""`palmier improve | versions | versions rm | promote | rollback`: from rankings to the version that answers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from palmier.workspace import Workspace
 
 if TYPE_CHECKING:
     from palmier.train.improve import Outcome
+
+versions_app = cyclopts.App(name="versions", help="List the versions, or delete one.")
 
 OWN = {
     "home": Option(Path | None, None, "folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier"),
@@ -54,31 +56,51 @@ def finish(outcome: Outcome) -> int:
     return 0
 
 
+@versions_app.default
 def versions(*, home: Path | None = None) -> None:
     """List the versions, oldest first; * marks the one that answers.
+
+    `palmier versions rm VERSION` deletes one.
 
     Parameters
     ----------
     home
         Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     known = Versions(_workspace(home))
     every, current = known.all(), known.current()
-    console = Console(highlight=False)
     if not every:
-        console.print("There is no version yet: palmier serve makes the first.")
-        return
-    table = Table("", "version", "name", "from", "made", "won", "verdict")
+        print("There is no version yet: palmier serve makes the first.")
     for version in every:
-        mark = "*" if current is not None and version.name == current.name else ""
-        parent, made = version.card.get("parent") or "", str(version.card.get("created", ""))[:16].replace("T", " ")
-        table.add_row(
-            mark, version.name, version.label, parent, made, _won(version), _sentence(version.card.get("verdict"))
-        )
-    console.print(table)
+        mark = "*" if current is not None and version.name == current.name else " "
+        made = str(version.card.get("created", ""))[:16].replace("T", " ")
+        print(f"{mark} {version.name}  {made}  {version.label}")
+        for line in (_made_by(version, every), _won(version), _sentence(version.card.get("verdict"))):
+            if line:
+                print(f"        {line}")
+
+
+@versions_app.command(name="rm")
+def remove(version: str, *, home: Path | None = None) -> None:
+    """Delete a version's folder for good. The one that answers stays, and so do answers and rankings.
+
+    Parameters
+    ----------
+    version
+        Its number, as `palmier versions` lists it; it is never given again.
+    home
+        Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier.
+    """
+    from palmier.train.attempts import check_unused
+
+    workspace = _workspace(home)
+    known = Versions(workspace)
+    label = known.get(version).label
+    with workspace.exclusively("palmier versions rm"):
+        check_unused(workspace, version)
+        freed = known.remove(version)
+    print(f"Version {version} ({label}) is deleted: {freed / 1e6:,.1f} MB are free again.")
+    print("Its answers and rankings stay as they are.")
 
 
 def promote(version: str, *, home: Path | None = None) -> None:
@@ -119,10 +141,27 @@ def _sentence(text: Any) -> str:
     return "" if not text else str(text)[:1].upper() + str(text)[1:].rstrip(".") + "."
 
 
+def _made_by(version: Version, every: list[Version]) -> str:
+    """What it was made from and by what; of the settings those that not all versions of its name share."""
+    card = version.card
+    said = [f"from {card['parent']}"] if card.get("parent") else []
+    if card.get("improve"):
+        said.append(f"improve {card['improve']}")
+    if card.get("rankings"):
+        said.append(f"{card['rankings']} rankings")
+    namesakes = [other.card.get("settings", {}) for other in every if other.label == version.label]
+    for key, value in card.get("settings", {}).items():
+        if any(other.get(key) != value for other in namesakes):
+            said.append(f"{key} {value}")
+    return ", ".join(said)
+
+
 def _won(version: Version) -> str:
     """The win rate against the version it was compared with, with its interval."""
     evidence = version.card.get("evidence")
     if not isinstance(evidence, dict):
         return ""
     rate = evidence["win_rate"]
-    return f"{rate['mean']:.0%} of {version.card.get('compared_with')} ({rate['low']:.0%} … {rate['high']:.0%})"
+    return (
+        f"won {rate['mean']:.0%} against {version.card.get('compared_with')} ({rate['low']:.0%} … {rate['high']:.0%})"
+    )

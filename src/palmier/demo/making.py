@@ -89,6 +89,7 @@ def pretrain_model(demo: Demo) -> dict[str, Any]:
         batch=size.pretrain_batch,
         steps=max(100, tokens // (size.pretrain_batch * size.length)),
         lr=size.pretrain_lr,
+        warmup=60,
         validate_every=50 if size.name == "loop" else 100,
         seed=demo.seed,
     )

@@ -194,6 +194,8 @@ class Live:
             # Also when a bug ends the thread: nobody may wait for ever, /health tells, the log has the traceback.
             self._ended = True
             self._refuse_all()
+            for loaded in self._loaded.values():
+                loaded.hold.close()
 
     def _obey(self) -> None:
         """Carry out what waits in the inbox; sleep in it where no engine has work."""
@@ -243,7 +245,7 @@ class Live:
             idle = [v for v in self._loaded.values() if not v.engine.busy and v.version.name != self._current]
             if not idle:
                 raise Busy(f"{MOST_LOADED} versions are answering already: ask again when one of them has ended")
-            del self._loaded[min(idle, key=lambda loaded: loaded.used).version.name]
+            self._drop(min(idle, key=lambda loaded: loaded.used).version.name)
 
     def _load(self, name: str) -> None:
         self._waiting[name] = _Waiting()
@@ -335,7 +337,10 @@ class Live:
         """Drop versions that nobody chose by name, once they have drained."""
         for name, loaded in list(self._loaded.items()):
             if name != self._current and not loaded.chosen and not loaded.engine.busy:
-                del self._loaded[name]
+                self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        self._loaded.pop(name).hold.close()
 
     def _show(self) -> None:
         under_way = sum(len(loaded.tickets) for loaded in self._loaded.values())

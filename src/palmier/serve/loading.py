@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from palmier.data.template import Template
 from palmier.errors import Refusal
@@ -37,6 +38,8 @@ class Loaded:
     decoder: Decoder
     template: Template
     engine: Engine
+    hold: IO[bytes]
+    """What keeps its folder from being deleted; closed when it leaves the memory."""
     tickets: dict[str, Ticket] = field(default_factory=dict)
     used: float = field(default_factory=time.monotonic)
     chosen: bool = False
@@ -50,10 +53,14 @@ class Loaded:
 def load(version: Version) -> Loaded:
     """Read a version from its folder. Raises Refusal where it is damaged or memory is too short."""
     dtype = default_dtype()
-    _check_memory(version, dtype.itemsize)
-    template = Template.load(version.folder)
-    decoder = load_decoder(version.folder, dtype).eval()
-    return Loaded(version, decoder, template, _engine(decoder))
+    with contextlib.ExitStack() as until_loaded:
+        hold = until_loaded.enter_context(version.hold())
+        _check_memory(version, dtype.itemsize)
+        template = Template.load(version.folder)
+        decoder = load_decoder(version.folder, dtype).eval()
+        loaded = Loaded(version, decoder, template, _engine(decoder), hold)
+        until_loaded.pop_all()
+    return loaded
 
 
 def check(folder: Path) -> None:

@@ -43,8 +43,7 @@ def begin(workspace: Workspace, base: str, judge_share: float, settings: Mapping
     found = clear(given)
     check_enough(found, len(given), without_consent - len(given))
     halves = by_prompt(found.rankings, int(settings["seed"]), judge_share)
-    number = max((int(folder.name) for folder in folders(workspace)), default=0) + 1
-    target = workspace.improve / f"{number:04d}"
+    target = workspace.improve / _next_name(workspace)
     with write_whole(target) as folder:
         write_jsonl(folder / POLICY, halves.policy)
         write_jsonl(folder / JUDGE, halves.judge)
@@ -111,6 +110,24 @@ def copy_model(source: Path, target: Path) -> None:
         for path in source.iterdir():
             if path.is_file():
                 shutil.copy2(path, folder / path.name)
+
+
+def check_unused(workspace: Workspace, version: str) -> None:
+    """Raise Refusal where an improvement that has not ended goes on from ``version``, or is compared with it."""
+    for folder in folders(workspace):
+        begun = read_json(folder / BEGUN) if not (folder / OUTCOME).is_file() else {}
+        if version in (begun.get("base"), begun.get("current")):
+            raise Refusal(
+                f"improvement {folder.name} has not ended and needs version {version}: "
+                "run `palmier improve` to its end first, with the settings that it was begun with"
+            )
+
+
+def _next_name(workspace: Workspace) -> str:
+    """A number that no folder has and no version names, also where the folder was set aside."""
+    made = [str(version.card.get("improve", "")) for version in Versions(workspace).all()]
+    given = [int(name) for name in [*made, *(folder.name for folder in folders(workspace))] if name.isdigit()]
+    return f"{max(given, default=0) + 1:04d}"
 
 
 def _same_settings(folder: Path, settings: Mapping[str, Any]) -> None:

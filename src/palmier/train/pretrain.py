@@ -13,7 +13,7 @@ a short run gains most from its decay; embeddings, drawn from N(0, 1), learn fas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -54,7 +54,7 @@ class Settings:
     steps: int = 1500  # optimiser steps
     lr: float = 2.5e-3  # peak learning rate of the kernels; larger models want less
     embedding_lr: float = 4.0  # factor on lr for the embeddings
-    warmup: int = 60  # steps over which the learning rate rises
+    warmup: int | None = None  # steps over which the learning rate rises; 60, or a tenth of a shorter run's than 600
     decay: float = 0.4  # last share of the steps, over which it falls to 0; 1 = linear, 0 = never
     weight_decay: float = 0.1  # pull of kernels to zero, times the learning rate
     clip: float = 1.0  # largest norm of a step's gradient
@@ -80,16 +80,20 @@ class Settings:
         for name in ("z_loss", "validate_every"):
             if getattr(self, name) < 0:
                 raise Refusal(f"{name} {getattr(self, name)} is negative")
-        if self.warmup >= self.steps:
+        if self.warmup is not None and self.warmup >= self.steps:
             raise Refusal(f"warmup {self.warmup} leaves nothing of {self.steps} steps: give less warmup or more steps")
         self.optimization().check()
+
+    def warmup_steps(self) -> int:
+        """``warmup``, or where it was not given what leaves a short run most of its steps at the full rate."""
+        return min(60, self.steps // 10) if self.warmup is None else self.warmup
 
     def optimization(self) -> Optimization:
         """What of this the optimiser and the loop act on."""
         return Optimization(
             lr=self.lr,
             schedule="wsd",
-            warmup=self.warmup,
+            warmup=self.warmup_steps(),
             decay=self.decay,
             weight_decay=self.weight_decay,
             clip=self.clip,
@@ -177,6 +181,7 @@ def validation_loss(decoder: Decoder, batches: TokenBatches) -> float:
 def run(settings: Settings) -> Path:
     """Pre-train, or go on with it; returns the finished model's folder. Raises Refusal."""
     settings.check()
+    settings = replace(settings, warmup=settings.warmup_steps())  # so that run.json tells the number
     if (done := checkpoint.finished(settings.out, "pretrain", settings)) is not None:
         return done
     decoder, tokenizer = parts(settings)

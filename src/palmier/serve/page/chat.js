@@ -14,7 +14,7 @@ const EXAMPLES = [
 
 const part = (id) => document.getElementById(id);
 const versions = new Versions(showAll);
-let conversation = Number(new URLSearchParams(location.search).get("c")) || null;
+let conversation = new URLSearchParams(location.search).get("c") || null; // a number once it is open
 let turns = [];
 let writing = []; // answers under way: {answer, name}
 let generation = 0; // rises when another conversation is opened: late events of the old one are dropped
@@ -43,25 +43,26 @@ function addTurn(question) {
 async function open(number) {
   generation += 1;
   stop();
-  conversation = number;
+  conversation = number === null ? null : Number(number);
   turns = [];
   part("turns").replaceChildren();
   if (number !== null) {
     try {
-      const stored = await get(`/api/conversations/${number}`);
+      const stored = await get(`/api/conversations/${encodeURIComponent(number)}`);
       for (const message of stored.messages) {
         if (message.role === "user") addTurn(message.content);
         else turns.at(-1)?.add(new Answer(message.content, message.version ?? "", message.finish ?? "stop"));
       }
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
-      notice(error.message, true);
+      const isMissing = error.status === 404;
+      notice(isMissing ? `There is no conversation “${number}”: this is a new one.` : error.message, true);
       conversation = null;
     }
   }
   showAll();
   markChats();
-  part("scroll").scrollTop = part("scroll").scrollHeight;
+  part("scroll").scrollTop = turns.length ? part("scroll").scrollHeight : 0;
 }
 
 async function listChats() {

@@ -10,11 +10,14 @@ import { notice, start, title } from "./state.js";
 
 const part = (id) => document.getElementById(id);
 const KEPT = `rank.${annotator}`; // the order so far, in this browser
+const SKIPPED = "Skipped: nothing was stored.";
+const SKIPPED_SECONDS = 4; // the next request stands there: what became of the last one is soon no news
 const WISHES = `rank-wishes.${annotator}`; // number of answers, going on by itself, place in the suggestions
 
 const clock = new Clock(keep);
 const cards = new Cards(part("order"), (sentence) => {
   touched = true;
+  ask(false);
   say("");
   part("said").textContent = sentence;
   keep();
@@ -22,6 +25,7 @@ const cards = new Cards(part("order"), (sentence) => {
 let draw = null;
 let given = null; // the conversation of a suggestion or of a chat, while its text is unchanged
 let touched = false;
+let asked = false; // whether the order shown is right although nothing was moved: asked once only
 let isSaving = false;
 let flow = 0; // rises with everything a person begins: what an earlier wish still brings is not shown then
 const wishes = { k: 4, auto: true, suggested: false, place: 0, ...recall(WISHES) };
@@ -87,6 +91,8 @@ async function begin(mine = ++flow) {
 async function work(found) {
   draw = found;
   touched = false;
+  ask(false);
+  unsay(SKIPPED);
   const here = draw.id;
   showPart("work");
   part("confirm").disabled = true;
@@ -170,9 +176,9 @@ function setBad(isBad) {
 async function confirm() {
   if (!draw || part("confirm").disabled || isSaving) return;
   const allBad = part("bad").getAttribute("aria-pressed") === "true";
-  if (!touched && !allBad) {
-    touched = true; // asked once only: the order shown may well be the right one
-    say("Nothing was moved yet. Confirm again if this order is right.", "warn");
+  if (!touched && !allBad && !asked) {
+    ask(true);
+    say("Nothing was moved. If the best stands on top as it is, press “Yes, as it is”.", "warn");
     return;
   }
   isSaving = true;
@@ -216,8 +222,9 @@ async function skip() {
   const name = draw.id;
   await attempt(() => remove(`/api/rank/draws/${name}`));
   remember(KEPT, null);
-  say("Skipped: nothing was stored.");
+  say(SKIPPED);
   await next();
+  setTimeout(() => unsay(SKIPPED), SKIPPED_SECONDS * 1000);
 }
 
 async function undo() {
@@ -238,6 +245,17 @@ function say(sentence, mood = "") {
   part("saved").className = `small ${mood}`;
 }
 
+/** Take `sentence` back where it still stands. */
+function unsay(sentence) {
+  if (part("saved").textContent === sentence) say("");
+}
+
+/** Whether the next press of Confirm says yes to an order that nobody touched: its words tell. */
+function ask(isAsked) {
+  asked = isAsked;
+  part("confirm").textContent = isAsked ? "Yes, as it is" : "Confirm order";
+}
+
 // ── the page ────────────────────────────────────────────────────────────────────────────
 
 const KEYS = { Enter: confirm, b: () => part("bad").click(), s: skip, u: undo, "?": () => part("help").showModal() };
@@ -256,6 +274,8 @@ part("undo").addEventListener("click", undo);
 part("help-open").addEventListener("click", () => part("help").showModal());
 part("bad").addEventListener("click", () => {
   setBad(part("bad").getAttribute("aria-pressed") !== "true");
+  if (asked) say("");
+  ask(false);
   keep();
 });
 part("suggest").addEventListener("click", () => {
@@ -285,10 +305,11 @@ await attempt(async () => {
   showConsent(person);
   showCounts(person);
   const query = new URLSearchParams(location.search);
-  const chat = query.get("conversation");
-  if (chat) {
-    const found = await get(`/api/rank/conversations/${Number(chat)}`, { turn: Number(query.get("turn") ?? -1) });
-    history.replaceState(null, "", address("/rank"));
+  const chat = encodeURIComponent(query.get("conversation") ?? "");
+  const turn = query.get("turn") ?? -1;
+  const found = chat && (await attempt(() => get(`/api/rank/conversations/${chat}`, { turn })));
+  history.replaceState(null, "", address("/rank"));
+  if (found) {
     showAsk(found.messages, found.messages.length > 1 ? "With the conversation before it." : "");
     part("draw").focus();
   } else if (person.draw) await work(person.draw);

@@ -1,7 +1,7 @@
 // Which version answers: one from the list, or up to three side by side.
 
 import { element } from "./markdown.js";
-import { known, title } from "./state.js";
+import { known, notice, title } from "./state.js";
 
 const MOST = 3;
 
@@ -14,7 +14,7 @@ export class Versions {
     this.panel = document.getElementById("compare-panel");
     this.list = document.getElementById("compare-list");
     const wanted = new URLSearchParams(location.search).get("compare") ?? "";
-    this.compared = wanted.split(",").filter(Boolean).slice(0, MOST);
+    this.compared = [...new Set(wanted.split(",").filter(Boolean))]; // what is too much, or unknown, is told by `update`
     this.select.addEventListener("change", () => changed());
     this.button.addEventListener("click", () => this.toggle());
   }
@@ -31,7 +31,11 @@ export class Versions {
   /** Show the versions of a new state, and keep what was chosen. */
   update(state) {
     const names = state.versions.map((version) => version.name);
-    this.compared = this.compared.filter((name) => names.includes(name));
+    const wished = this.compared;
+    const found = wished.filter((name) => names.includes(name));
+    this.compared = found.slice(0, MOST);
+    tellMissing(names, new Set([...wished, this.select.value]));
+    if (found.length > MOST) notice(`At most ${MOST} versions answer side by side: ${this.compared.join(", ")}.`, true);
     const chosen = names.includes(this.select.value) ? this.select.value : "";
     const options = [new Option(`${title(state.current)} (current)`, "")];
     for (const name of names.toReversed()) options.push(new Option(title(name), name));
@@ -80,4 +84,11 @@ export class Versions {
     }
     document.body.classList.toggle("comparing", this.comparing);
   }
+}
+
+/** Say which of the `wished` versions there are not, in an address or after `palmier versions rm`. */
+function tellMissing(names, wished) {
+  const missing = [...wished].filter((name) => name && !names.includes(name));
+  if (missing.length === 1) notice(`Version ${missing[0]} does not exist.`, true);
+  else if (missing.length) notice(`Versions ${missing.join(", ")} do not exist.`, true);
 }
