@@ -21,7 +21,7 @@ from pathlib import Path
 
 from palmier.errors import Refusal
 from palmier.models.catalogue import Entry, find
-from palmier.models.names import SOURCE, partial_folder
+from palmier.models.names import REPOSITORY, SOURCE, partial_folder
 from palmier.workspace import Workspace, read_json, write_json
 
 PATTERNS = (
@@ -80,7 +80,7 @@ def pull(name: str, workspace: Workspace | None = None) -> Path:
 
         return embedded_model(workspace)
     repository = entry.repository if entry else name
-    if repository.count("/") != 1:
+    if not REPOSITORY.fullmatch(repository):
         raise Refusal(f"{name} is unknown: `palmier models` lists the names, or give a repository as owner/name")
     partial = partial_folder(target.relative_to(workspace.models).as_posix(), workspace)
     with _alone(partial, name):
