@@ -110,7 +110,7 @@ def _same_files(version: Version, model: Path) -> bool:
 def open_home(workspace: Workspace, spec: str | None = None) -> Serving:
     """Load the version that answers, and the store. Raises Refusal."""
     first_version(workspace, spec)
-    live = Live(workspace)
+    live = Live(Versions(workspace))
     try:
         store = Store(workspace.store)
         return Serving(workspace, Versions(workspace), live, store, Draws(workspace.draws, live))
