@@ -102,16 +102,21 @@ class Model:
         return self._stream(_conversation(prompt), _sampling(sampling))
 
     def generate_all(
-        self, prompts: Sequence[Prompt], n: int = 1, **sampling: Any
+        self, prompts: Sequence[Prompt], n: int = 1, *, skip: Container[int] = (), **sampling: Any
     ) -> Iterator[tuple[int, list[Answer]]]:
         """Draw ``n`` answers to each of many prompts, several prompts at once.
 
         Yields (index of the prompt, its answers) in the order in which they end. Prompt i draws with
-        the seed `prompt_seed(seed, i)`, so its answers depend neither on that order nor on the others.
+        the seed `prompt_seed(seed, i)`, so its answers depend neither on that order nor on the others;
+        the indices in ``skip`` are left out.
         """
-        conversations, settings = [_conversation(prompt) for prompt in prompts], _sampling(sampling)
-        seeded = [dataclasses.replace(settings, seed=prompt_seed(settings.seed, i)) for i in range(len(conversations))]
-        return self._all(list(zip(conversations, seeded, strict=True)), n)
+        settings = _sampling(sampling)
+        asked = [
+            (index, _conversation(prompt), dataclasses.replace(settings, seed=prompt_seed(settings.seed, index)))
+            for index, prompt in enumerate(prompts)
+            if index not in skip
+        ]
+        return self._all(asked, n)
 
     async def agenerate(self, prompt: Prompt, n: int = 1, **sampling: Any) -> list[Answer]:
         """`generate`, in the caller's event loop."""
@@ -160,14 +165,14 @@ class Model:
             # Not waited for: this may run in the collector, in whichever thread that is.
             asyncio.run_coroutine_threadsafe(pieces.aclose(), _loop())
 
-    def _all(self, asked: list[tuple[Conversation, Sampling]], n: int) -> Iterator[tuple[int, list[Answer]]]:
+    def _all(self, asked: list[tuple[int, Conversation, Sampling]], n: int) -> Iterator[tuple[int, list[Answer]]]:
         ended: queue.SimpleQueue[tuple[int, list[Answer] | Refusal] | None] = queue.SimpleQueue()
 
         async def answer_all() -> None:
             # Twice what is drawn at once, so that the next prompt is there when a place is free.
             gate = asyncio.Semaphore(max(1, 2 * SLOTS // max(1, n)))
             async with asyncio.TaskGroup() as group:
-                for index, (conversation, sampling) in enumerate(asked):
+                for index, conversation, sampling in asked:
                     await gate.acquire()
                     group.create_task(answer_one(index, conversation, sampling, gate))
 
