@@ -6,11 +6,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cyclopts
 
-from palmier.cli.generate import HOME, MODEL, SEED, write
+from palmier.cli.generate import HOME, MODEL, SEED, settings, write
 from palmier.cli.options import Option, options, take
 from palmier.errors import Refusal
 from palmier.records import Conversation, Message
@@ -28,7 +29,7 @@ OWN = {
 HELP = """/reset         forget what was said
 /system TEXT   tell the assistant how to behave; without TEXT: show it
 /quit          end (or Ctrl-D)
-Ctrl-C stops an answer. A line that ends with \\ goes on in the next one."""
+Ctrl-C stops an answer and keeps what was said of it."""
 
 
 def __getattr__(name: str) -> cyclopts.App:
@@ -44,8 +45,8 @@ def chat_command() -> cyclopts.App:
     from palmier.api import DEFAULTS
     from palmier.records import Sampling
 
-    def command(model: str | None, system: str, home: Any, **sampling: Any) -> None:
-        Sampling(**sampling | {"seed": 0})  # refuses at once what would be refused after a model was loaded
+    def command(model: str | None = None, system: str = "", home: Path | None = None, **given: Any) -> None:
+        sampling = settings(given)
         person = sys.stdin.isatty() and sys.stdout.isatty()
         with _loaded(model, home, person) as loaded:
             talk = Talk(loaded, system, sampling)
@@ -113,8 +114,6 @@ def _in_the_terminal(talk: Talk) -> None:
     while not talk.ended:
         try:
             line = input(mark)
-            while line.endswith("\\"):
-                line = line[:-1] + "\n" + input("  ")
         except EOFError:
             print()
             return
@@ -150,7 +149,7 @@ def _through_a_pipe(talk: Talk) -> None:
 
 
 @contextlib.contextmanager
-def _loaded(model: str | None, home: Any, person: bool) -> Iterator[Model]:
+def _loaded(model: str | None, home: Path | None, person: bool) -> Iterator[Model]:
     from rich.console import Console
 
     from palmier.api import load

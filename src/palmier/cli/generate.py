@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
 import unicodedata
@@ -50,12 +51,12 @@ def generate_command() -> cyclopts.App:
     from palmier.records import Sampling
 
     def command(prompt: str | None = None, **values: Any) -> None:
-        own = {name: values.pop(name) for name in ("model", "n", "file", "out", "home")}
-        run(prompt, own, values)
+        own = {name: values.pop(name, option.default) for name, option in OWN.items() if name != "seed"}
+        run(prompt, own, settings(values))
 
-    about = cyclopts.Parameter(help="the prompt; - or nothing reads it from standard input")
+    about = cyclopts.Parameter(help="the prompt; - or nothing reads it from standard input", allow_leading_hyphen=True)
     first = inspect.Parameter(
-        "prompt", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[str | None, about]
+        "prompt", inspect.Parameter.POSITIONAL_ONLY, default=None, annotation=Annotated[str | None, about]
     )
     app = cyclopts.App(
         name="generate",
@@ -66,13 +67,21 @@ def generate_command() -> cyclopts.App:
     return app
 
 
+def settings(given: dict[str, Any]) -> dict[str, Any]:
+    """All sampling settings, those that were not given included; ``seed`` is None where a new one is to be drawn.
+
+    Raises Refusal at once for what would be refused after a model was loaded.
+    """
+    from palmier.api import DEFAULTS
+
+    dataclasses.replace(DEFAULTS, **given | {"seed": given.get("seed") or 0})
+    return dataclasses.asdict(DEFAULTS) | {"seed": None} | given
+
+
 def run(prompt: str | None, own: dict[str, Any], sampling: dict[str, Any]) -> None:
     """Answer. Raises Refusal, before a model is loaded, where what to answer is not clear."""
-    from palmier.records import Sampling
-
     if own["n"] < 1:
         raise Refusal(f"--n {own['n']}: ask for at least one answer")
-    Sampling(**sampling | {"seed": 0})  # refuses at once what would be refused after a model was loaded
     if own["file"] is not None:
         if prompt is not None:
             raise Refusal("a prompt and --file are two ways to ask: give one of them")
@@ -136,8 +145,8 @@ def _many(own: dict[str, Any], sampling: dict[str, Any]) -> None:
     with _load(own) as model:
         for line in lines:
             _check(model, line)
-        settings = {"model": str(model.folder.resolve()), "n": own["n"], **sampling}
-        answers = Answers(own["out"], lines, settings, fresh_seed())
+        deciding = {"model": str(model.folder.resolve()), "n": own["n"], **sampling}
+        answers = Answers(own["out"], lines, deciding, fresh_seed())
         try:
             _answer(model, answers, own["n"], sampling | {"seed": answers.seed})
         except KeyboardInterrupt:

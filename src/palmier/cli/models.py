@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from rich.table import Column
+
 
 def models(*, home: Path | None = None) -> None:
     """List the models that are here and those that can be had, by the names that --model takes.
@@ -20,6 +22,7 @@ def models(*, home: Path | None = None) -> None:
     home
         Folder of versions and models; by default $PALMIER_HOME or ~/.palmier.
     """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -33,21 +36,22 @@ def models(*, home: Path | None = None) -> None:
     known = {entry.folder: entry for entry in CATALOGUE}
     mine = here(workspace)
     if mine:
-        table = Table("here", "parameters", "on disk", "memory in bf16", "licence", "from", title_justify="left")
+        table = Table(_whole("here"), "parameters", "on disk", "in bf16", "licence", "from", box=SIMPLE_HEAD)
         for model in mine:
             entry, count = known.get(model.name) or find(model.name), parameters(model.folder)
             licence = str(model.source.get("licence") or (entry.licence if entry else ""))
             name = entry.name if entry else model.name
             table.add_row(name, _count(count), _bytes(model.size), _bytes(2 * count), licence, _origin(model.source))
         console.print(table)
-    table = Table("can be had", "parameters", "memory in bf16", "licence", "repository", "note")
+    table = Table(_whole("can be had"), "parameters", "in bf16", "licence", "repository", box=SIMPLE_HEAD)
     names = {model.name for model in mine}
     for entry in CATALOGUE:
         if entry.folder not in names:
-            row = (entry.name, _count(entry.parameters), _bytes(entry.memory), entry.licence, entry.repository)
-            table.add_row(*row, entry.note)
+            where = f"{entry.repository} — {entry.note}" if entry.note else entry.repository
+            table.add_row(entry.name, _count(entry.parameters), _bytes(entry.memory), entry.licence, where)
     if table.row_count:
         console.print(table)
+    console.print("In bf16: the memory that the weights take; answering needs up to 1 GB more.")
     console.print("Have one: palmier pull NAME (or any owner/name of the hub). Free its space: palmier rm NAME")
     if count := len(Versions(workspace).all()):
         console.print(f"Versions of the assistant, which --model takes too: {count} (palmier versions)")
@@ -98,6 +102,13 @@ def fetch() -> None:
 
 def _workspace(home: Path | None) -> Workspace:
     return Workspace(home.expanduser()) if home else Workspace.default()
+
+
+def _whole(header: str) -> Column:
+    """A column of names that have to be typed, and so are never cut."""
+    from rich.table import Column
+
+    return Column(header, no_wrap=True, overflow="ignore")
 
 
 def _origin(source: Mapping[str, Any]) -> str:

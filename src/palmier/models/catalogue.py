@@ -45,11 +45,11 @@ class Entry:
         try:
             ModelConfig.from_hf(self.shape)
         except Refusal:
-            return f"this version does not read it ({self.shape['model_type']})"
+            return f"not read by this version ({self.shape['model_type']})"
         if self.embedded:
-            return "embedded (4-bit weights): needs no network"
+            return "embedded, 4-bit: needs no network"
         if self.gated:
-            return f"accept its licence at huggingface.co/{self.repository} first"
+            return "gated: accept its licence on its page first"
         return ""
 
 
