@@ -107,7 +107,7 @@ def test_here_lists_models_runs_and_repositories(tiny_world: Any, tmp_path: Path
     assert [resolve_model(model.name, home).is_dir() for model in here(home)] == [True] * 3
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../outside", "/", "0001", "owner", ".lock", "nothing"])
+@pytest.mark.parametrize("name", ["", ".", "..", "../outside", "/nowhere", "0001", "owner", ".lock", "nothing"])
 def test_rm_removes_nothing_but_a_model_of_the_home(name: str, tiny_world: Any, tmp_path: Path) -> None:
     home = Workspace(tmp_path / "home")
     shutil.copytree(tiny_world.model, tmp_path / "home" / "outside")

@@ -39,7 +39,7 @@ def offered(hub: Hub, tiny_world: Any, tmp_path: Path) -> Path:
         (folder / name).write_bytes(b"not asked for")
     hub.hold(NAME, folder)
     hub.repositories[NAME]["onnx/model.safetensors"] = b"elsewhere"
-    hub.repositories[NAME]["..\\x.json"] = b"{}"
+    hub.repositories[NAME]["tokenizer/../../evil.json"] = b"{}"
     return Path(tiny_world.model)
 
 
