@@ -42,6 +42,14 @@ PATIENCE = 0.05
 """Seconds between two tries to get into a full queue."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """How answers are drawn, and the strings before which they end."""
+
+    sampling: Sampling
+    stops: tuple[str, ...]
+
+
 def load(name: str | Path | None = None, *, home: str | Path | None = None) -> Model:
     """A model in memory, by name: ``palmier.load("smollm2")``.
 
@@ -56,8 +64,8 @@ def load(name: str | Path | None = None, *, home: str | Path | None = None) -> M
 class Model:
     """A loaded model. Any number of threads and event loops may use it at once; they share one engine.
 
-    The keyword arguments ``**sampling`` are the fields of `Sampling`, with `DEFAULTS`. Every method
-    raises Refusal for what it can't take: an unknown setting, a prompt longer than the context.
+    The keyword arguments ``**sampling`` are the fields of `Sampling`, with `DEFAULTS`, and ``stop``: a
+    text, or several, before which an answer ends. Every method raises Refusal for what it can't take: an unknown setting, a prompt longer than the context.
     """
 
     def __init__(self, version: Version) -> None:
@@ -91,7 +99,7 @@ class Model:
 
     def generate(self, prompt: Prompt, n: int = 1, **sampling: Any) -> list[Answer]:
         """Draw ``n`` answers. Each one's own ``sampling``, seed included, draws it again."""
-        return _wait(self._answers(_conversation(prompt), n, _sampling(sampling)))
+        return _wait(self._answers(_conversation(prompt), n, _drawing(sampling)))
 
     def chat(self, messages: Prompt, **sampling: Any) -> Answer:
         """The next turn of a conversation: one answer. `Conversation.reply` appends it."""
@@ -99,7 +107,7 @@ class Model:
 
     def stream(self, prompt: Prompt, **sampling: Any) -> Iterator[str]:
         """One answer piece by piece, in whole characters. Leaving the loop early gives the request up."""
-        return self._stream(_conversation(prompt), _sampling(sampling))
+        return self._stream(_conversation(prompt), _drawing(sampling))
 
     def generate_all(
         self, prompts: Sequence[Prompt], n: int = 1, *, skip: Container[int] = (), **sampling: Any
@@ -110,9 +118,16 @@ class Model:
         the seed `prompt_seed(seed, i)`, so its answers depend neither on that order nor on the others;
         the indices in ``skip`` are left out.
         """
-        settings = _sampling(sampling)
+        drawing = _drawing(sampling)
+        seed = drawing.sampling.seed
         asked = [
-            (index, _conversation(prompt), dataclasses.replace(settings, seed=prompt_seed(settings.seed, index)))
+            (
+                index,
+                _conversation(prompt),
+                dataclasses.replace(
+                    drawing, sampling=dataclasses.replace(drawing.sampling, seed=prompt_seed(seed, index))
+                ),
+            )
             for index, prompt in enumerate(prompts)
             if index not in skip
         ]
@@ -120,25 +135,25 @@ class Model:
 
     async def agenerate(self, prompt: Prompt, n: int = 1, **sampling: Any) -> list[Answer]:
         """`generate`, in the caller's event loop."""
-        return await self._answers(_conversation(prompt), n, _sampling(sampling))
+        return await self._answers(_conversation(prompt), n, _drawing(sampling))
 
     def astream(self, prompt: Prompt, **sampling: Any) -> AsyncGenerator[str, None]:
         """`stream`, in the caller's event loop: ``async for piece in model.astream("Hello")``."""
-        return self._pieces(_conversation(prompt), _sampling(sampling))
+        return self._pieces(_conversation(prompt), _drawing(sampling))
 
-    async def _begin(self, conversation: Conversation, sampling: Sampling, n: int) -> Turn:
+    async def _begin(self, conversation: Conversation, drawing: Drawing, n: int) -> Turn:
         """A turn; where the queue is full, after some patience: callers in this process wait, nobody is sent away."""
         if n < 1:
             raise Refusal(f"n is {n}: ask for at least one answer")
         while True:
             try:
-                return await begin(self._live, conversation, sampling, n=n)
+                return await begin(self._live, conversation, drawing.sampling, n=n, stops=drawing.stops)
             except QueueFull:
                 await asyncio.sleep(PATIENCE)
 
-    async def _answers(self, conversation: Conversation, n: int, sampling: Sampling) -> list[Answer]:
+    async def _answers(self, conversation: Conversation, n: int, drawing: Drawing) -> list[Answer]:
         try:
-            turn = await self._begin(conversation, sampling, n)
+            turn = await self._begin(conversation, drawing, n)
             async with aclosing(turn.pieces()) as pieces:
                 async for _ in pieces:
                     pass
@@ -146,9 +161,9 @@ class Model:
             raise Refusal(f"the model {self.name} is closed: load it again") from None
         return turn.answers()
 
-    async def _pieces(self, conversation: Conversation, sampling: Sampling) -> AsyncGenerator[str, None]:
+    async def _pieces(self, conversation: Conversation, drawing: Drawing) -> AsyncGenerator[str, None]:
         try:
-            turn = await self._begin(conversation, sampling, 1)
+            turn = await self._begin(conversation, drawing, 1)
             async with aclosing(turn.pieces()) as pieces:
                 async for piece in pieces:
                     if piece.text:
@@ -156,8 +171,8 @@ class Model:
         except Stopped:
             raise Refusal(f"the model {self.name} is closed: load it again") from None
 
-    def _stream(self, conversation: Conversation, sampling: Sampling) -> Iterator[str]:
-        pieces = self._pieces(conversation, sampling)
+    def _stream(self, conversation: Conversation, drawing: Drawing) -> Iterator[str]:
+        pieces = self._pieces(conversation, drawing)
         try:
             while (piece := _wait(_next(pieces))) is not None:
                 yield piece
@@ -165,22 +180,20 @@ class Model:
             # Not waited for: this may run in the collector, in whichever thread that is.
             asyncio.run_coroutine_threadsafe(pieces.aclose(), _loop())
 
-    def _all(self, asked: list[tuple[int, Conversation, Sampling]], n: int) -> Iterator[tuple[int, list[Answer]]]:
+    def _all(self, asked: list[tuple[int, Conversation, Drawing]], n: int) -> Iterator[tuple[int, list[Answer]]]:
         ended: queue.SimpleQueue[tuple[int, list[Answer] | Refusal] | None] = queue.SimpleQueue()
 
         async def answer_all() -> None:
             # Twice what is drawn at once, so that the next prompt is there when a place is free.
             gate = asyncio.Semaphore(max(1, 2 * SLOTS // max(1, n)))
             async with asyncio.TaskGroup() as group:
-                for index, conversation, sampling in asked:
+                for index, conversation, drawing in asked:
                     await gate.acquire()
-                    group.create_task(answer_one(index, conversation, sampling, gate))
+                    group.create_task(answer_one(index, conversation, drawing, gate))
 
-        async def answer_one(
-            index: int, conversation: Conversation, sampling: Sampling, gate: asyncio.Semaphore
-        ) -> None:
+        async def answer_one(index: int, conversation: Conversation, drawing: Drawing, gate: asyncio.Semaphore) -> None:
             try:
-                ended.put((index, await self._answers(conversation, n, sampling)))
+                ended.put((index, await self._answers(conversation, n, drawing)))
             except Refusal as refusal:
                 ended.put((index, refusal))
             finally:
@@ -247,15 +260,21 @@ def _conversation(prompt: Prompt) -> Conversation:
     return Conversation.from_json(plain)
 
 
-def _sampling(given: Mapping[str, Any]) -> Sampling:
-    """Settings as `Sampling`, whatever its fields are."""
+def _drawing(given: Mapping[str, Any]) -> Drawing:
+    """Settings as `Sampling`, whatever its fields are, and the strings that end an answer."""
+    settings = dict(given)
+    stop = settings.pop("stop", ())
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
     known = [field.name for field in dataclasses.fields(Sampling)]
-    for name in given:
+    for name in settings:
         if name not in known:
-            raise Refusal(f"unknown setting {name!r}; known are {', '.join(known)}")
-    seed = fresh_seed() if given.get("seed") is None else given["seed"]
+            raise Refusal(f"unknown setting {name!r}; known are {', '.join(known)}, stop")
+    if not all(isinstance(one, str) and one for one in stops):
+        raise Refusal("stop is a text, or a list of texts, that end an answer; an empty one would end every answer")
+    if settings.get("seed") is None:
+        settings["seed"] = fresh_seed()
     try:
-        return dataclasses.replace(DEFAULTS, **{**given, "seed": seed})
+        return Drawing(dataclasses.replace(DEFAULTS, **settings), stops)
     except TypeError as error:  # a value that can't be compared with a number
         raise Refusal(f"a setting has the wrong form: {error}") from None
 

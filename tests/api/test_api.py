@@ -77,6 +77,8 @@ def test_every_sampling_setting_is_taken_by_its_own_name(varied: Model) -> None:
         assert getattr(answer.sampling, name) == value
     with pytest.raises(Refusal, match="unknown setting 'temprature'; known are temperature"):
         varied.generate(ASK, temprature=1.0)
+    with pytest.raises(Refusal, match="empty one would end every answer"):
+        varied.generate(ASK, stop=["x", ""])
     with pytest.raises(Refusal, match="top_p 7 is outside"):
         varied.generate(ASK, top_p=7)
     with pytest.raises(Refusal, match="wrong form"):
@@ -101,6 +103,16 @@ def test_a_stream_is_the_answer_in_whole_characters(parrot: Model) -> None:
     assert len(pieces) > 5
     assert "�" not in "".join(pieces)
     assert "" not in pieces
+
+
+def test_a_stop_text_ends_an_answer_before_it(models: Models) -> None:
+    with palmier.load(models["first"]) as model:
+        assert model.chat("Who are you?", temperature=0, stop="**first").text == "I am the "
+        assert (
+            "".join(model.stream("Who are you?", temperature=0, stop=["nowhere", " version"])) == "I am the **first**"
+        )
+        ((_, (answer,)),) = model.generate_all(["Who are you?"], temperature=0, stop=" the")
+        assert (answer.text, answer.finish) == ("I am", "stop")
 
 
 def test_a_stream_begins_before_the_answer_ends_and_can_be_left(endless: Model) -> None:

@@ -47,8 +47,11 @@ def test_one_prompt_and_several_answers(models: Models, varied: Model, capsys: p
     assert app.run(["generate", ASK, "--model", str(models["varied"]), *DRAW]) == 0
     assert capsys.readouterr().out == varied.chat(ASK, seed=6, **SAME).text + "\n"
     assert app.run(["generate", ASK, "--n", "3", "--model", str(models["varied"]), *DRAW]) == 0
+    stopped = ["generate", "Who are you?", "--model", str(models["first"]), "--temperature", "0", "--stop", " version"]
     three = varied.generate(ASK, 3, seed=6, **SAME)
     assert capsys.readouterr().out == "".join(f"[{i}] {one.text}\n\n" for i, one in enumerate(three, 1))
+    assert app.run(stopped) == 0
+    assert capsys.readouterr().out == "I am the **first**\n"
 
 
 @pytest.mark.parametrize("words", [[], ["-"]])
@@ -211,7 +214,14 @@ def test_other_settings_than_those_begun_with_are_refused_by_name(
 ) -> None:
     out = prompts.with_name("out.jsonl")
     partial = prompts.with_name("out.jsonl.partial")
-    settings = {"model": str(models["varied"].resolve()), "n": 1, "temperature": 0.4, "top_p": 0.9, "max_tokens": 512}
+    settings = {
+        "model": str(models["varied"].resolve()),
+        "n": 1,
+        "stop": [],
+        "temperature": 0.4,
+        "top_p": 0.9,
+        "max_tokens": 512,
+    }
     settings |= {field.name: field.default for field in fields(Sampling) if field.name not in settings}
     partial.write_text(json.dumps({"settings": settings | {"max_tokens": 9, "seed": 77}}) + "\n")
     words = ["generate", "--file", str(prompts), "--out", str(out), "--model", str(models["varied"])]

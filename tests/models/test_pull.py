@@ -160,6 +160,7 @@ def test_what_the_decoder_does_not_read_is_refused_before_its_weights(hub: Hub, 
     with pytest.raises(Refusal, match="mamba"):
         pull(NAME, Workspace(tmp_path / "home"))
     assert [path.rpartition("/")[2] for path, _ in hub.asked] == ["config.json"]
+    assert list((tmp_path / "home" / "models").iterdir()) == []
 
 
 def test_a_repository_of_pickles_is_refused(hub: Hub, offered: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import cyclopts
 
-from palmier.cli.generate import HOME, MODEL, SEED, settings, write
+from palmier.cli.generate import HOME, MODEL, SEED, STOP, settings, write
 from palmier.cli.options import Option, options, take
 from palmier.errors import Refusal
 from palmier.records import Conversation, Message
@@ -23,6 +23,7 @@ OWN = {
     "model": MODEL,
     "system": Option(str, "", "how the assistant should behave: a system prompt"),
     "home": HOME,
+    "stop": STOP,
     "seed": SEED,
 }
 

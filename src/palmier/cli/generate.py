@@ -25,6 +25,7 @@ MODEL = Option(
     "a name that `palmier models` lists, a folder, run, version, .gguf or repository; by default what the home answers with",
 )
 HOME = Option(Path | None, None, "folder of versions and models; by default $PALMIER_HOME or ~/.palmier")
+STOP = Option(tuple[str, ...], (), "a text before which an answer ends; may be given several times")
 SEED = Option(int | None, None, "what the draws are made of; a new one each time where not given")
 
 OWN = {
@@ -33,6 +34,7 @@ OWN = {
     "file": Option(Path | None, None, 'many prompts: JSONL of {"prompt": "…"} or {"messages": […]} a line'),
     "out": Option(Path | None, None, "with --file: write the answers here, whole at the end; can be resumed"),
     "home": HOME,
+    "stop": STOP,
     "seed": SEED,
 }
 
@@ -51,7 +53,7 @@ def generate_command() -> cyclopts.App:
     from palmier.records import Sampling
 
     def command(prompt: str | None = None, **values: Any) -> None:
-        own = {name: values.pop(name, option.default) for name, option in OWN.items() if name != "seed"}
+        own = {name: values.pop(name, option.default) for name, option in OWN.items() if name not in ("seed", "stop")}
         run(prompt, own, settings(values))
 
     about = cyclopts.Parameter(help="the prompt; - or nothing reads it from standard input", allow_leading_hyphen=True)
@@ -68,14 +70,17 @@ def generate_command() -> cyclopts.App:
 
 
 def settings(given: dict[str, Any]) -> dict[str, Any]:
-    """All sampling settings, those that were not given included; ``seed`` is None where a new one is to be drawn.
+    """All sampling settings and ``stop``, also those not given; ``seed`` is None where a new one is to be drawn.
 
     Raises Refusal at once for what would be refused after a model was loaded.
     """
     from palmier.api import DEFAULTS
+    from palmier.records import Sampling
 
-    dataclasses.replace(DEFAULTS, **given | {"seed": given.get("seed") or 0})
-    return dataclasses.asdict(DEFAULTS) | {"seed": None} | given
+    own = {name: given.get(name, option.default) for name, option in (("stop", STOP), ("seed", SEED))}
+    sampling = dataclasses.asdict(DEFAULTS) | {name: value for name, value in given.items() if name != "stop"}
+    Sampling(**sampling | {"seed": own["seed"] or 0})
+    return sampling | own
 
 
 def run(prompt: str | None, own: dict[str, Any], sampling: dict[str, Any]) -> None:

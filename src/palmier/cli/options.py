@@ -45,7 +45,7 @@ class Option:
     def parameter(self, keyword: str) -> inspect.Parameter:
         """The keyword that cyclopts turns into the option."""
         converter = whole if self.kind in (int, int | None) else None
-        negative = () if self.kind is bool and not self.default else None
+        negative = None if self.kind is bool and self.default else ()
         about = cyclopts.Parameter(name=self.name, help=self.help, converter=converter, negative=negative)
         annotation = typing.cast(Any, Annotated)[self.kind, about]
         return inspect.Parameter(keyword, inspect.Parameter.KEYWORD_ONLY, default=self.default, annotation=annotation)

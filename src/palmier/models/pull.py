@@ -133,9 +133,18 @@ def _gather(repository: str, commit: str, files: list[Remote], partial: Path, en
         if not (partial / file.name).is_file():
             _fetch(repository, commit, file, partial)
         if file.name == "config.json":
-            from palmier.model.checkpoint import load_config
+            _check_shape(partial)
 
-            load_config(partial)
+
+def _check_shape(partial: Path) -> None:
+    """Refuse a model that the decoder does not read, and keep nothing of it."""
+    from palmier.model.checkpoint import load_config
+
+    try:
+        load_config(partial)
+    except Refusal:
+        shutil.rmtree(partial)
+        raise
 
 
 def _fetch(repository: str, commit: str, file: Remote, partial: Path) -> None:
