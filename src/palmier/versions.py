@@ -108,6 +108,13 @@ class Versions:
         name = self._pointer()["current"]
         return None if name is None else self.get(name)
 
+    def stamp(self) -> tuple[int, int, int]:
+        """What changes whenever the pointer is replaced."""
+        if not self.workspace.current.is_file():
+            return (0, 0, 0)
+        status = self.workspace.current.stat()
+        return (status.st_mtime_ns, status.st_ino, status.st_size)
+
     def promote(self, name: str) -> Version:
         """Let ``name`` answer from now on; its files are checked against their hashes first."""
         version = self.get(name)

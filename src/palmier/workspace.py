@@ -86,21 +86,6 @@ class Workspace:
             yield
 
 
-def resolve_model(spec: str | Path, workspace: Workspace | None = None) -> Path:
-    """The Hugging Face folder that ``spec`` names.
-
-    A folder with config.json, a run's folder (its ``latest`` step), a version such as
-    ``0002`` or a model in the home such as ``smollm2-135m-instruct``. Raises Refusal.
-    """
-    workspace = workspace or Workspace.default()
-    for folder in (Path(spec), workspace.versions / str(spec), workspace.models / str(spec)):
-        if (folder / "config.json").is_file():
-            return folder
-        if (folder / "latest").is_file():
-            return latest_step(folder)
-    raise Refusal(f"{spec} is no model: give a folder with config.json, a run's folder, a version or a model's name")
-
-
 def latest_step(run: Path) -> Path:
     """The folder of a run's last finished step. Raises Refusal where there is none."""
     pointer = run / "latest"

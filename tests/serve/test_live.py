@@ -30,7 +30,7 @@ ASK = Conversation.ask("Who are you?")
 
 @contextmanager
 def live_on(workspace: Workspace) -> Iterator[Live]:
-    live = Live(workspace)
+    live = Live(Versions(workspace))
     try:
         yield live
     finally:
@@ -218,7 +218,7 @@ def test_the_pointer_is_looked_at_at_least_every_second() -> None:
 
 
 def test_closing_fails_what_is_under_way_and_ends_the_thread(home: Callable[..., Workspace]) -> None:
-    live = Live(home("endless"))
+    live = Live(Versions(home("endless")))
 
     async def scene() -> None:
         stream = asyncio.create_task(answer(live, tokens=400))

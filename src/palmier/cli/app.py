@@ -27,6 +27,8 @@ app = cyclopts.App(
 GROUPS = {
     "Talk": {
         "serve": ("palmier.cli.serve:serve", "The chat and ranking pages, and the API, on this machine."),
+        "chat": ("palmier.cli.chat:chat", "Talk with a model in the terminal."),
+        "generate": ("palmier.cli.generate:generate", "Answers to a prompt, or to a file of prompts."),
         "fetch": ("palmier.cli.models:fetch", "Make the embedded model, SmolLM2-135M-Instruct, ready."),
         "import": ("palmier.cli.formats:import_gguf", "A GGUF file to a model's folder."),
         "export": ("palmier.cli.formats:export", "A model to a GGUF file, for llama.cpp."),
@@ -34,6 +36,11 @@ GROUPS = {
             "palmier.cli.demo:demo",
             "The whole loop on a small world: text to an assistant improved by rankings.",
         ),
+    },
+    "Models": {
+        "models": ("palmier.cli.models:models", "List the models that are here and those that can be had."),
+        "pull": ("palmier.cli.models:pull", "Fetch a model from the hub, by name."),
+        "rm": ("palmier.cli.models:rm", "Take a model from the home."),
     },
     "Improve": {
         "improve": (

@@ -33,7 +33,7 @@ def prepare(
     out
         The folder to write: train.bin, validation.bin, manifest.json.
     tokenizer
-        A folder with tokenizer.json, or a model: its folder, version or name.
+        A folder with tokenizer.json, or a model: its name, folder, run, version, .gguf or repository.
     validation
         Share of the documents that is held out; 0 holds none out.
     seed
@@ -92,7 +92,7 @@ def train_tokenizer(
 
 def _tokenizer(spec: str) -> Tokenizer:
     from palmier.data.tokenizer import FILES, Tokenizer
-    from palmier.workspace import resolve_model
+    from palmier.models.names import resolve_model
 
     return Tokenizer.load(Path(spec) if (Path(spec) / FILES[0]).is_file() else resolve_model(spec))
 

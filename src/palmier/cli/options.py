@@ -45,7 +45,7 @@ class Option:
     def parameter(self, keyword: str) -> inspect.Parameter:
         """The keyword that cyclopts turns into the option."""
         converter = whole if self.kind in (int, int | None) else None
-        negative = () if self.kind is bool and not self.default else None
+        negative = None if self.kind is bool and self.default else ()
         about = cyclopts.Parameter(name=self.name, help=self.help, converter=converter, negative=negative)
         annotation = typing.cast(Any, Annotated)[self.kind, about]
         return inspect.Parameter(keyword, inspect.Parameter.KEYWORD_ONLY, default=self.default, annotation=annotation)
@@ -63,19 +63,24 @@ def whole(kind: Any, tokens: Sequence[cyclopts.Token]) -> int:
 
 
 def options(
-    settings: type, *, own: Mapping[str, Option] | None = None, called: Mapping[str, str] | None = None
+    settings: type,
+    *,
+    own: Mapping[str, Option] | None = None,
+    called: Mapping[str, str] | None = None,
+    defaults: Any = None,
 ) -> list[inspect.Parameter]:
     """The fields of a stage's Settings as options of a command.
 
     ``own``: options of the command itself, which replace a field of the same name; ``called``:
-    the name of an option where it is not the field's.
+    the name of an option where it is not the field's; ``defaults``: settings whose values are the
+    options' defaults, where they are not the fields' own.
     """
     hints: dict[str, Any] = get_type_hints(settings)
     notes, own = comments(settings), own or {}
     found = [
         Option(
             hints[field.name],
-            inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+            _default(field) if defaults is None else getattr(defaults, field.name),
             notes.get(field.name, ""),
             (called or {}).get(field.name),
         ).parameter(field.name)
@@ -83,6 +88,10 @@ def options(
         if field.name not in own
     ]
     return found + [option.parameter(name) for name, option in own.items()]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
 
 
 def take(command: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> Callable[..., Any]:

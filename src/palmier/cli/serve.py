@@ -34,7 +34,8 @@ def serve(
         Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier. A new one begins
         with the embedded model, SmolLM2-135M-Instruct.
     model
-        Let this one answer from now on: a version (0002), a model's folder or a run's folder.
+        Let this one answer from now on: a version (0002), a name that `palmier models` lists, a model's or a
+        run's folder, a .gguf file or a repository of the hub.
     browser
         Open the chat page in the browser, where there is one.
     """

@@ -12,8 +12,9 @@ import torch
 from palmier.demo import comparison, learning, making, pipeline, report, serving
 from palmier.demo.pipeline import Demo, Say, Stage
 from palmier.model.checkpoint import load
+from palmier.models.names import resolve_model
 from palmier.scale import runtime
-from palmier.workspace import read_json, resolve_model, write_json
+from palmier.workspace import read_json, write_json
 
 STAGES = (
     Stage("text", "Writing text, requests and demonstrations", making.write_text_files),

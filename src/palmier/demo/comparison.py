@@ -23,9 +23,9 @@ from palmier.demo.speaking import speak
 from palmier.demo.tasks import SORTS, Task, load_tasks
 from palmier.feedback.reward import ModelReward
 from palmier.model.checkpoint import load_reward
+from palmier.models.names import resolve_model
 from palmier.records import Answer, Conversation, Sampling
 from palmier.scale.runtime import default_dtype
-from palmier.workspace import resolve_model
 
 METHODS = {"DPO": "dpo", "PPO": "ppo"}
 """Label of a version trained from the rankings, and its run."""

@@ -17,8 +17,8 @@ from palmier.demo.tasks import SORTS, Task
 from palmier.evaluate.winrate import Interval, at_equal_length, win_rate
 from palmier.model import checkpoint
 from palmier.model.decoder import token_logprobs
+from palmier.models.names import resolve_model
 from palmier.records import Answer, Conversation
-from palmier.workspace import resolve_model
 
 RESAMPLES = 2000
 ROWS = 64

@@ -10,9 +10,9 @@ from palmier.demo.tasks import Task
 from palmier.generate.engine import Engine
 from palmier.generate.rollout import rollout
 from palmier.model import checkpoint
+from palmier.models.names import resolve_model
 from palmier.records import Answer, Conversation, Sampling
 from palmier.scale.runtime import default_dtype
-from palmier.workspace import resolve_model
 
 SLOTS = 64
 """Answers that are drawn at once: a small model is bound by the steps, not by the rows."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from palmier.data.template import Template
 from palmier.errors import Refusal
+from palmier.models.names import resolve_model
 from palmier.records import Answer, Conversation, Sampling
-from palmier.workspace import Workspace, read_json, resolve_model
+from palmier.workspace import Workspace, read_json
 
 if TYPE_CHECKING:
     import torch

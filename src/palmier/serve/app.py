@@ -18,6 +18,7 @@ from palmier import __version__
 from palmier.errors import Refusal
 from palmier.feedback.store import Store
 from palmier.model.gguf import embedded_model
+from palmier.models.names import resolve_model
 from palmier.serve import completions, conversations, ranking
 from palmier.serve.draws import Draws
 from palmier.serve.guard import Guard
@@ -25,7 +26,7 @@ from palmier.serve.live import Live
 from palmier.serve.loading import check
 from palmier.serve.serving import Given, Serving, add_error_handlers
 from palmier.versions import CARD, Version, Versions
-from palmier.workspace import Workspace, resolve_model
+from palmier.workspace import Workspace
 
 GRACE_SECONDS = 2
 """How long connections may stay open after Ctrl-C."""
@@ -109,7 +110,7 @@ def _same_files(version: Version, model: Path) -> bool:
 def open_home(workspace: Workspace, spec: str | None = None) -> Serving:
     """Load the version that answers, and the store. Raises Refusal."""
     first_version(workspace, spec)
-    live = Live(workspace)
+    live = Live(Versions(workspace))
     try:
         store = Store(workspace.store)
         return Serving(workspace, Versions(workspace), live, store, Draws(workspace.draws, live))

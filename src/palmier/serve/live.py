@@ -16,15 +16,14 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from palmier.data.template import Template
 from palmier.errors import Refusal
 from palmier.generate.requests import Event, QueueFull, Request
 from palmier.records import Conversation, Sampling
 from palmier.serve.loading import Loaded, load
-from palmier.versions import Versions
-from palmier.workspace import Workspace
+from palmier.versions import Version
 
 POLL_SECONDS = 0.5
 """How often the pointer `current` is looked at."""
@@ -34,6 +33,19 @@ MOST_LOADED = 3
 
 MOST_WAITING = 64
 """Requests that may wait for a version that is still being read from the disk."""
+
+
+class Source(Protocol):
+    """Where `Live` finds what answers: a home's `Versions`, or one model alone."""
+
+    def current(self) -> Version | None:
+        """What answers."""
+
+    def get(self, name: str) -> Version:
+        """The version of this name; raises Refusal where there is none."""
+
+    def stamp(self) -> object:
+        """What is different after `current` may have changed."""
 
 
 class Busy(Refusal):
@@ -121,19 +133,18 @@ class _Waiting:
 
 
 class Live:
-    """The engines of a home's versions behind one thread. Raises Refusal where `current` can't be read."""
+    """The engines of a home's versions (or of one model) behind one thread. Raises Refusal where `current` can't be read."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._versions = Versions(workspace)
-        current = self._versions.current()
+    def __init__(self, versions: Source) -> None:
+        self._versions = versions
+        current = versions.current()
         if current is None:
-            raise Refusal(f"{workspace.home} has no version that answers: run `palmier promote VERSION`")
+            raise Refusal("no version of this home answers: run `palmier promote VERSION`")
         self._loaded = {current.name: load(current)}
         self._current = self._followed = current.name
         self._waiting: dict[str, _Waiting] = {}
         self._problem = ""
-        self._pointer = self._read_pointer()
+        self._pointer = versions.stamp()
         self._looked = time.monotonic()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ending = self._ended = False
@@ -171,12 +182,18 @@ class Live:
     def close(self) -> None:
         """End the thread; requests under way fail with Stopped."""
         self._commands.put(self._end)
-        self._thread.join()
+        if threading.current_thread() is not self._thread:  # the garbage collector may close it from anywhere
+            self._thread.join()
         self._loader.shutdown(wait=True, cancel_futures=True)
 
     @property
     def running(self) -> bool:
         return not self._ended
+
+    @property
+    def answering(self) -> Loaded:
+        """The version that answers now: for its template and its engine's limits, which may be read from any thread."""
+        return self._loaded[self._current]
 
     # ── in the engine's thread ───────────────────────────────────────────────────────────
 
@@ -307,7 +324,7 @@ class Live:
         if time.monotonic() - self._looked < POLL_SECONDS:
             return
         self._looked = time.monotonic()
-        pointer = self._read_pointer()
+        pointer = self._versions.stamp()
         if pointer == self._pointer:
             return
         self._pointer = pointer
@@ -325,13 +342,6 @@ class Live:
         if version.name not in self._waiting:
             self._load(version.name)
         self._waiting[version.name].promoted = True
-
-    def _read_pointer(self) -> tuple[int, int, int]:
-        """What changes whenever the pointer is replaced."""
-        if not self._workspace.current.is_file():
-            return (0, 0, 0)
-        status = self._workspace.current.stat()
-        return (status.st_mtime_ns, status.st_ino, status.st_size)
 
     def _free(self) -> None:
         """Drop versions that nobody chose by name, once they have drained."""

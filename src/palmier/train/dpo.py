@@ -28,6 +28,7 @@ from palmier.data.template import Template
 from palmier.errors import Refusal
 from palmier.model import checkpoint as weights
 from palmier.model.decoder import Decoder
+from palmier.models.names import resolve_model
 from palmier.scale import runtime
 from palmier.train import checkpoint, losses
 from palmier.train.alarms import stopped
@@ -45,7 +46,7 @@ from palmier.train.answers import (
 from palmier.train.log import say
 from palmier.train.loop import Trainer
 from palmier.train.optimizer import Optimization
-from palmier.workspace import read_json, resolve_model, sha256, write_json, write_whole
+from palmier.workspace import read_json, sha256, write_json, write_whole
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Settings:
     """How to move a model towards what people preferred."""
 
     out: Path  # the run's folder; the same command goes on with it
-    model: str  # start and reference: a folder, a run, a version or a model's name
+    model: str  # start and reference: a name, folder, run, version, .gguf or repository
     data: Path  # JSONL, a line a ranking, as `palmier feedback export` writes them
     validation: float = 0.05  # share of the prompts whose rankings are held out and only predicted
     length: int | None = None  # tokens of prompt and answer; longer answers are left out; the model's own if not given

@@ -11,8 +11,7 @@ Objective (Schulman et al. 2017, equation 7, with the reward of Stiennon et al. 
 The reward is the score in deviations of what the start earns (its mean is 0), clipped; an answer without an end earns
 a fixed one. The critic is a model of its own, copied from the reward model and taught for some iterations before the
 policy moves. Departures from InstructGPT: no pre-training mix (γ_ptx 0) and no moving average of weights; two epochs.
-One iteration: collect (the engine answers, everybody reads) → credit → update. A step is saved only when the answers
-of its model have passed the alarms.
+One iteration: collect (the engine answers, everybody reads) → credit → update. A step that raises an alarm is not saved.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from palmier.generate.rollout import rollout
 from palmier.model import checkpoint as weights
 from palmier.model.decoder import Decoder, token_logprobs
 from palmier.model.heads import RewardModel
+from palmier.models.names import resolve_model
 from palmier.records import Conversation, Sampling
 from palmier.scale import runtime
 from palmier.train import advantages, checkpoint, losses
@@ -45,7 +45,7 @@ from palmier.train.episodes import Credit, Episodes, Rollout, shuffled, training
 from palmier.train.log import say
 from palmier.train.loop import Trainer
 from palmier.train.optimizer import Optimization
-from palmier.workspace import read_json, resolve_model, write_json
+from palmier.workspace import read_json, write_json
 
 GAMMA, LAMBDA = 1.0, 0.95
 """No discount: an answer is short. λ as in InstructGPT."""
@@ -62,7 +62,7 @@ class Settings:
     """How to move a model towards more reward."""
 
     out: Path  # the run's folder; the same command goes on with it
-    model: str  # start and reference: a folder, a run, a version or a model's name
+    model: str  # start and reference: a name, folder, run, version, .gguf or repository
     reward: str  # a reward model's folder, run or name, or a program: module:function or file.py:function
     prompts: Path  # JSONL, a line a prompt: {"messages": [{"role", "content"}, …]}, the last one the user's
     validation: Path | None = None  # JSONL of prompts that the judge looks at

@@ -27,11 +27,11 @@ from palmier.errors import Refusal
 from palmier.model import checkpoint as weights
 from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder, token_logprobs
+from palmier.models.names import resolve_model
 from palmier.train import checkpoint, losses
 from palmier.train.log import say
 from palmier.train.loop import Trainer
 from palmier.train.optimizer import Optimization
-from palmier.workspace import resolve_model
 
 VALIDATION_BATCHES = 16
 """Held-out batches that one validation loss is the mean of, at most."""
@@ -44,7 +44,7 @@ class Settings:
     out: Path  # the run's folder; the same command goes on with it
     data: Path  # shards made by `palmier data prepare`
     tokenizer: Path | None = None  # the folder of the tokenizer that the shards were made with; not with model
-    model: str = ""  # a model to go on from (a folder, a run, a version, a name); empty: a new PaLM
+    model: str = ""  # a model to go on from (a name, folder, run, version, .gguf, repository); empty: a new PaLM
     layers: int | None = None  # blocks of a new PaLM; 3 where not given
     hidden_size: int | None = None  # width of a new PaLM; 256 where not given
     heads: int | None = None  # query heads of a new PaLM; hidden_size / 64 where not given

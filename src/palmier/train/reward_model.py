@@ -28,6 +28,7 @@ from palmier.errors import Refusal
 from palmier.feedback.reward import FACTS as FACTS
 from palmier.model import checkpoint as weights
 from palmier.model.heads import RewardModel
+from palmier.models.names import resolve_model
 from palmier.train import checkpoint, losses
 from palmier.train.advantages import ScoreScale
 from palmier.train.answers import (
@@ -41,7 +42,7 @@ from palmier.train.answers import (
 )
 from palmier.train.loop import Trainer
 from palmier.train.optimizer import Optimization
-from palmier.workspace import resolve_model, write_json
+from palmier.workspace import write_json
 
 SCALE_GROUPS = 256
 """How many groups of answers the mean and the deviation are taken from: their error is then below 5 %."""
@@ -52,7 +53,7 @@ class Settings:
     """How to learn people's taste from their rankings."""
 
     out: Path  # the run's folder; the same command goes on with it
-    model: str  # what to start from: a folder, a run, a version or a model's name
+    model: str  # what to start from: a name, folder, run, version, .gguf or repository
     data: Path  # JSONL, a line a ranking, as `palmier feedback export` writes them
     validation: float = 0.1  # share of the prompts whose rankings are held out and only predicted
     length: int | None = None  # tokens of prompt and answer; longer answers are left out; the model's own if not given

@@ -29,13 +29,13 @@ from palmier.data.template import Template
 from palmier.errors import Refusal
 from palmier.model import checkpoint as weights
 from palmier.model.decoder import Decoder, token_logprobs
+from palmier.models.names import resolve_model
 from palmier.records import Conversation
 from palmier.train import checkpoint, losses
 from palmier.train.answers import row_length
 from palmier.train.log import say
 from palmier.train.loop import Trainer
 from palmier.train.optimizer import Optimization
-from palmier.workspace import resolve_model
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Settings:
     """How to fine-tune on conversations."""
 
     out: Path  # the run's folder; the same command goes on with it
-    model: str  # what to start from: a folder, a run, a version or a model's name
+    model: str  # what to start from: a name, folder, run, version, .gguf or repository
     data: Path  # JSONL, a line a conversation: {"messages": [{"role", "content"}, …]}
     validation: float = 0.05  # share of the conversations held out, chosen by their prompt
     length: int | None = None  # tokens of a row; longer conversations are left out; the model's own where not given
