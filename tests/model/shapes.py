@@ -22,6 +22,7 @@ QWEN3 = replace(LLAMA_UNTIED, family="qwen3")
 SHAPES = {
     "palm": PALM,
     "palm_wide": PALM_WIDE,
+    "palm_linear": replace(PALM, rope_scaling=RopeScaling("linear", 4.0)),
     "llama": LLAMA,
     "llama_untied": LLAMA_UNTIED,
     "llama_linear": LINEAR,

@@ -31,7 +31,7 @@ def test_out_to_llama_cpp_and_back(
     assert LlamaCpp(file).greedy([5, 9], 3)
     assert run(["import", str(file), "--out", str(back)]) == 0
     out = capsys.readouterr().out
-    assert f"A palm of 2 blocks and 400 tokens. Written to {back}" in out
+    assert f"PaLM, 2 blocks, 400 tokens. Written to {back}" in out
     assert f"Next: palmier serve --model {back}" in out
     assert checkpoint.load(back).config.family == "palm"
     assert (back / "tokenizer.json").is_file()

@@ -26,7 +26,8 @@ def import_gguf(file: Path, /, *, out: Annotated[Path, cyclopts.Parameter(name=[
     refuse_to_replace(out, ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"))
     with _progress("Importing") as progress:
         config = gguf.import_gguf(file, out, progress=progress)
-    print(f"A {config.family} of {config.num_layers} blocks and {config.vocab_size:,} tokens. Written to {out}")
+    name = {"palm": "PaLM", "llama": "Llama"}.get(config.family, config.family.capitalize())
+    print(f"{name}, {config.num_layers} blocks, {config.vocab_size:,} tokens. Written to {out}")
     print(f"Next: palmier serve --model {out}, or palmier sft --model {out} --data FILE.jsonl --out RUN")
 
 

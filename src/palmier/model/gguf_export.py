@@ -73,7 +73,7 @@ def export_gguf(folder: Path, out: Path, kind: Kind, progress: Progress | None =
     with write_file_whole(out) as partial:
         writer = gguf.GGUFWriter(partial, architecture)
         try:
-            writer.add_name(folder.resolve().name)
+            writer.add_name(out.stem)  # a run's folder would be called step-N
             writer.add_file_type(_FILE_TYPES[kind])
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
             _write_values(writer, {f"{architecture}.{key}": value for key, value in values.items()} | about)

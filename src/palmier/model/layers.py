@@ -55,14 +55,14 @@ class Packed:
         self.sizes = [linear.out_features for linear in linears]
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
+        self.biased = linears[0].bias is not None
 
     def __call__(self, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
         """All outputs for ``x`` (…, in), split into ``sizes``. For inference: it carries no gradient."""
         if self.weight is None or not _whole(self.weight, [linear.weight for linear in self.linears]):
             self.weight = self._pack([linear.weight for linear in self.linears])
-        biases = [linear.bias for linear in self.linears if linear.bias is not None]
-        if biases and (self.bias is None or not _whole(self.bias, biases)):
-            self.bias = self._pack(biases)
+        if self.biased and (self.bias is None or not _whole(self.bias, [linear.bias for linear in self.linears])):
+            self.bias = self._pack([linear.bias for linear in self.linears])
         return F.linear(x, self.weight, self.bias).split_with_sizes(sizes, -1)
 
     def _pack(self, parameters: Sequence[Tensor]) -> Tensor:
