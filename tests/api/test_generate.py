@@ -76,6 +76,7 @@ def test_what_to_answer_must_be_clear(
         (["Hello", "--file", str(prompts)], "two ways to ask"),
         (["Hello", "--out", "x.jsonl"], "--out belongs to --file"),
         (["Hello", "--n", "0"], "at least one answer"),
+        (["--greedy"], "unknown option --greedy"),
         (["--file", "nothing.jsonl"], "cannot read nothing.jsonl"),
     ):
         assert app.run(["generate", "--home", str(tmp_path), *words]) == 2

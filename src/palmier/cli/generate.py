@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -27,6 +28,9 @@ MODEL = Option(
 HOME = Option(Path | None, None, "folder of versions and models; by default $PALMIER_HOME or ~/.palmier")
 STOP = Option(tuple[str, ...], (), "a text before which an answer ends; may be given several times")
 SEED = Option(int | None, None, "what the draws are made of; a new one each time where not given")
+
+OPTION = re.compile(r"--?[A-Za-z][\w-]*(=.*)?")
+"""What is meant as an option, and would else be taken for the prompt, since a prompt may begin with a dash."""
 
 OWN = {
     "model": MODEL,
@@ -94,6 +98,10 @@ def run(prompt: str | None, own: dict[str, Any], sampling: dict[str, Any]) -> No
         return
     if own["out"] is not None:
         raise Refusal("--out belongs to --file; one prompt's answers go to the terminal, or wherever > leads")
+    if prompt is not None and OPTION.fullmatch(prompt):
+        raise Refusal(
+            f"unknown option {prompt}: `palmier generate --help` lists them; a prompt like that comes by a pipe"
+        )
     text = _prompt(prompt)
     with _load(own) as model:
         if own["n"] == 1:
