@@ -12,6 +12,8 @@ from palmier.model.config import ModelConfig
 
 SHORT = 512
 """Up to this many positions two plain products beat the CPU's fused attention (its backward by 3–4×)."""
+FEW = 256
+"""Up to this many keys in all, the CPU's fused attention beats two plain products for one query a row in bf16."""
 
 
 class Rotary(NamedTuple):
@@ -65,19 +67,22 @@ class Sight(NamedTuple):
     mask: Tensor | None
 
 
-class Slots(NamedTuple):
+class Places(NamedTuple):
     """Where a step's tokens go in the cache and what they see; made once, shared by all layers.
 
-    ``rows`` (B · T · kv heads,) are rows of a layer's cache flattened to (slots · kv heads · length);
-    ``window`` are the slots read, a slice (a view) or an index (a copy); ``seen`` is how many
-    positions are read at all; ``bias`` (B, 1, T · group, seen) is 0 where a query sees a key, else
-    -inf; None for whole prompts from position 0, which see each other causally.
+    ``rows`` (B · T · kv heads,) are rows of a layer's cache flattened to (kv heads · positions).
+    ``window`` is what is read: positions as a slice, where there is one sequence and its pages are neighbours (a
+    view), else page numbers (B · n,), which are gathered. ``seen`` is how many positions of each sequence are read;
+    ``bias`` (B, T · group or 1, seen) is 0 where a query sees a key, else -inf. Without it every query sees
+    everything that is read. ``fresh``: whole prompts from position 0 read nothing and see each other causally.
     """
 
     rows: Tensor
     window: slice | Tensor
+    page: int
     seen: int
     bias: Tensor | None
+    fresh: bool
 
 
 class Attention(nn.Module):
@@ -101,26 +106,47 @@ class Attention(nn.Module):
         out: Tensor = self.o_proj(self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), sight))
         return out
 
-    def cached(self, qk: Tensor, v: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Slots) -> Tensor:
-        """The same through one layer's ``keys`` and ``values`` (slots, kv heads, length, head_dim).
+    def cached(self, qk: Tensor, v: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Places) -> Tensor:
+        """The same through one layer's ``keys`` and ``values`` (kv heads, positions, head_dim).
 
         ``qk`` are queries and keys side by side, ``v`` values, as projected: (B, T, width).
         """
         batch, length = qk.shape[:2]
-        # Side by side first: a product over a strided slice would run as one tiny product a token.
-        qk_BTHd = rotary(qk.contiguous().view(batch, length, self.heads + self.kv_heads, self.head_dim))
-        q_BTHd, k_BTKd = qk_BTHd[:, :, : self.heads], qk_BTHd[:, :, self.heads :]
+        q_BTHd, k_BTKd = self._queries_and_keys(qk, rotary)
         v_BTKd = v.reshape(batch, length, self.kv_heads, self.head_dim)
-        keys.flatten(0, 2).index_copy_(0, at.rows, k_BTKd.flatten(0, 2))
-        values.flatten(0, 2).index_copy_(0, at.rows, v_BTKd.flatten(0, 2))
-        if at.bias is None:
+        keys.flatten(0, 1).index_copy_(0, at.rows, k_BTKd.flatten(0, 2))
+        values.flatten(0, 1).index_copy_(0, at.rows, v_BTKd.flatten(0, 2))
+        if at.fresh:
             mixed = self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), Sight(None, None))
         else:
-            k_BKSd, v_BKSd = keys[at.window, :, : at.seen], values[at.window, :, : at.seen]
-            out = F.scaled_dot_product_attention(self._fold(q_BTHd), k_BKSd, v_BKSd, attn_mask=at.bias)
-            mixed = self._unfold(out, q_BTHd.shape[1])
+            mixed = self._look_back(q_BTHd, _read(keys, at), _read(values, at), at.bias)
         out_BTD: Tensor = self.o_proj(mixed)
         return out_BTD
+
+    def _queries_and_keys(self, qk: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+        """Queries (B, T, heads, head_dim) and keys (B, T, kv heads, head_dim), turned, of ``cached``'s qk."""
+        # Side by side first: a product over a strided slice would run as one tiny product a token.
+        qk_BTHd = rotary(qk.contiguous().view(*qk.shape[:2], self.heads + self.kv_heads, self.head_dim))
+        return qk_BTHd[:, :, : self.heads], qk_BTHd[:, :, self.heads :]
+
+    def _look_back(self, q_BTHd: Tensor, k_KBSd: Tensor, v_KBSd: Tensor, bias: Tensor | None) -> Tensor:
+        """(B, T, heads · head_dim): what queries gather from keys and values that were read from the cache."""
+        batch, length = q_BTHd.shape[:2]
+        if length > 1 or (k_KBSd.dtype != torch.float32 and batch * k_KBSd.shape[2] <= FEW):
+            mask = None if bias is None else bias.unsqueeze(1)
+            k_BKSd, v_BKSd = k_KBSd.transpose(0, 1), v_KBSd.transpose(0, 1)
+            out = F.scaled_dot_product_attention(self._fold(q_BTHd), k_BKSd, v_BKSd, attn_mask=mask)
+            return self._unfold(out, length)
+        # One query a row: two plain products over (kv heads · B) beat the fused attention on the CPU.
+        q = q_BTHd.view(batch, self.kv_heads, self.group, self.head_dim).transpose(0, 1).flatten(0, 1)
+        k, v = k_KBSd.flatten(0, 1), v_KBSd.flatten(0, 1)
+        if bias is None:
+            scores = torch.bmm(q * self.head_dim**-0.5, k.transpose(1, 2))
+        else:
+            added = bias.expand(self.kv_heads, *bias.shape).flatten(0, 1).expand(-1, self.group, -1)
+            scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=self.head_dim**-0.5)
+        out = torch.bmm(scores.softmax(-1), v)
+        return out.view(self.kv_heads, batch, -1).transpose(0, 1).reshape(batch, 1, -1)
 
     def _attend(self, q_BTHd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, sight: Sight) -> Tensor:
         """(B, T, heads · head_dim): the values, weighted by softmax(q kᵀ / √head_dim)."""
@@ -165,26 +191,47 @@ def sight(config: ModelConfig, segments_BT: Tensor | None, length: int, like: Te
     return Sight(bias, None)
 
 
-def slots(
-    config: ModelConfig, positions_BT: Tensor, slots_B: Tensor, length: int, fresh: bool, dtype: torch.dtype
-) -> Slots:
-    """Where tokens at ``positions_BT`` of ``slots_B`` go in a cache of ``length`` positions, and what they see.
+def places(
+    config: ModelConfig,
+    positions_BT: Tensor,
+    pages_BP: Tensor,
+    page: int,
+    total: int,
+    fresh: bool,
+    dtype: torch.dtype,
+) -> Places:
+    """Where tokens at ``positions_BT`` go in a cache of ``total`` positions, and what they see.
 
-    ``fresh``: the positions are 0 … T - 1, so that the tokens see nothing but each other.
+    Row b's pages, in the order of its positions, are ``pages_BP[b]``. ``fresh``: the positions are 0 … T - 1, so
+    that the tokens see nothing but each other.
     """
     device = positions_BT.device
+    places_BT = pages_BP.gather(1, positions_BT // page) * page + positions_BT % page
     heads_K = torch.arange(config.num_kv_heads, device=device)
-    rows_BTK = (slots_B.view(-1, 1, 1) * config.num_kv_heads + heads_K) * length + positions_BT.unsqueeze(-1)
-    order = slots_B.tolist()
-    first, last = order[0], order[-1]
-    window = slice(first, last + 1) if order == list(range(first, last + 1)) else slots_B
+    rows = (places_BT.unsqueeze(-1) + heads_K * total).flatten()
     if fresh:
-        return Slots(rows_BTK.flatten(), window, positions_BT.shape[1], None)
+        return Places(rows, slice(0), page, 0, None, True)
     seen = int(positions_BT.max()) + 1
-    bias = _bias(
-        torch.arange(seen, device=device) <= positions_BT.unsqueeze(-1), config.num_heads // config.num_kv_heads, dtype
-    )
-    return Slots(rows_BTK.flatten(), window, seen, bias.unsqueeze(1))
+    read_BP = pages_BP[:, : -(-seen // page)]
+    numbers = read_BP.flatten().tolist()
+    first = numbers[0]
+    neighbours = len(pages_BP) == 1 and numbers == list(range(first, first + len(numbers)))
+    window = slice(first * page, first * page + seen) if neighbours else read_BP.flatten()
+    if positions_BT.shape[1] == 1 and int(positions_BT.min()) == seen - 1:
+        return Places(rows, window, page, seen, None, False)
+    group = config.num_heads // config.num_kv_heads
+    bias = _bias(torch.arange(seen, device=device) <= positions_BT.unsqueeze(-1), group, dtype)
+    return Places(rows, window, page, seen, bias, False)
+
+
+def _read(stored: Tensor, at: Places) -> Tensor:
+    """(kv heads, B, seen, head_dim) of a layer's (kv heads, positions, head_dim): a view, or gathered page by page."""
+    if isinstance(at.window, slice):
+        return stored[:, at.window].unsqueeze(1)
+    heads, _, width = stored.shape
+    gathered = stored.view(heads, -1, at.page * width).index_select(1, at.window)
+    count = -(-at.seen // at.page) * at.page
+    return gathered.view(heads, -1, count, width)[:, :, : at.seen]
 
 
 def _bias(seen_BTS: Tensor, group: int, dtype: torch.dtype) -> Tensor:
