@@ -38,7 +38,7 @@ def exact_distribution(logits_V: Tensor, sampling: Sampling) -> np.ndarray:
 def draw(logits_V: Tensor, sampling: Sampling, draws: int = DRAWS) -> tuple[np.ndarray, Tensor]:
     """Draw as one row after the other of a batch, each with its own seed."""
     rows = Rows([sampling] * draws, [sample_seed(sampling.seed, i) for i in range(draws)])
-    tokens_B, logprobs_B = sample(logits_V.expand(draws, -1).contiguous(), rows, [3] * draws)
+    tokens_B, logprobs_B, _ = sample(logits_V.expand(draws, -1).contiguous(), rows, [3] * draws)
     return np.bincount(tokens_B.numpy(), minlength=len(logits_V)), logprobs_B
 
 
@@ -99,7 +99,7 @@ def test_a_wide_nucleus_is_whole() -> None:
 def test_logprob_is_the_tempered_one_before_any_cut(temperature: float, cut: dict[str, float]) -> None:
     logits_BV = torch.randn(64, VOCAB, generator=torch.Generator().manual_seed(1)) * 3
     rows = Rows([Sampling(temperature, **cut)] * 64, list(range(64)))  # type: ignore[arg-type]  # one of two fields
-    tokens_B, logprobs_B = sample(logits_BV, rows, [0] * 64)
+    tokens_B, logprobs_B, _ = sample(logits_BV, rows, [0] * 64)
     expected_B = torch.log_softmax(logits_BV / temperature, dim=-1).gather(1, tokens_B[:, None])[:, 0]
     torch.testing.assert_close(logprobs_B, expected_B, rtol=0, atol=2e-6)
 
@@ -107,8 +107,8 @@ def test_logprob_is_the_tempered_one_before_any_cut(temperature: float, cut: dic
 def test_greedy_rows_take_the_best_with_its_logprob_at_temperature_1() -> None:
     logits_BV = torch.randn(6, VOCAB, generator=torch.Generator().manual_seed(1)) * 3
     mixed = [Sampling(0), Sampling(2.0), Sampling(0, top_k=2), Sampling(0.1), Sampling(0, top_p=0.1), Sampling(1)]
-    tokens_B, logprobs_B = sample(logits_BV, Rows(mixed, [0] * 6), [0] * 6)
-    alone_B, alone_logprobs_B = sample(logits_BV, Rows([Sampling(0)] * 6, [0] * 6), [0] * 6)
+    tokens_B, logprobs_B, _ = sample(logits_BV, Rows(mixed, [0] * 6), [0] * 6)
+    alone_B, alone_logprobs_B, _ = sample(logits_BV, Rows([Sampling(0)] * 6, [0] * 6), [0] * 6)
     greedy = [0, 2, 4]
     assert torch.equal(tokens_B[greedy], logits_BV.argmax(-1)[greedy])
     assert torch.equal(alone_B, logits_BV.argmax(-1))
@@ -124,9 +124,9 @@ def test_a_draw_does_not_depend_on_the_company() -> None:
         for i in range(32)
     ]
     positions = [i % 9 for i in range(32)]
-    tokens_B, logprobs_B = sample(logits_BV, Rows(mixed, [s.seed for s in mixed]), positions)
+    tokens_B, logprobs_B, _ = sample(logits_BV, Rows(mixed, [s.seed for s in mixed]), positions)
     for i in range(32):
-        token_1, logprob_1 = sample(logits_BV[i : i + 1], Rows([mixed[i]], [mixed[i].seed]), positions[i : i + 1])
+        token_1, logprob_1, _ = sample(logits_BV[i : i + 1], Rows([mixed[i]], [mixed[i].seed]), positions[i : i + 1])
         assert token_1.item() == tokens_B[i].item()
         assert logprob_1.item() == pytest.approx(logprobs_B[i].item(), abs=1e-6)
 
@@ -161,5 +161,5 @@ def test_logits_that_are_not_finite_are_refused() -> None:
 
 def test_a_temperature_close_to_zero_is_greedy() -> None:
     logits_BV = torch.randn(8, VOCAB, generator=torch.Generator().manual_seed(3)) * 10
-    tokens_B, _ = sample(logits_BV, Rows([Sampling(1e-30)] * 8, list(range(8))), [0] * 8)
+    tokens_B, _, _ = sample(logits_BV, Rows([Sampling(1e-30)] * 8, list(range(8))), [0] * 8)
     assert torch.equal(tokens_B, logits_BV.argmax(-1))
