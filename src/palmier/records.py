@@ -110,9 +110,7 @@ class Sampling:
     @property
     def faithful(self) -> bool:
         """Whether tokens are drawn from the model's own distribution at the temperature: what log-probs tell."""
-        return self.temperature > 0 and replace(
-            self, temperature=1.0, max_tokens=1, seed=0
-        ) == Sampling(max_tokens=1)
+        return self.temperature > 0 and replace(self, temperature=1.0, max_tokens=1, seed=0) == Sampling(max_tokens=1)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Sampling:

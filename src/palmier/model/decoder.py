@@ -59,7 +59,9 @@ class Backbone(nn.Module):
     # Every step has another shape, so this is never compiled: blocks that were compiled for training
     # are called by their `cached`, past the compiled forward.
     @torch.no_grad()
-    def _cached(self, tokens_BT: Tensor, positions_BT: Tensor | None, cache: KVCache, pages_BP: Tensor | None) -> Tensor:
+    def _cached(
+        self, tokens_BT: Tensor, positions_BT: Tensor | None, cache: KVCache, pages_BP: Tensor | None
+    ) -> Tensor:
         batch, length = tokens_BT.shape
         start = torch.arange(length, device=tokens_BT.device)
         fresh = positions_BT is None or (length > 1 and torch.equal(positions_BT, start.expand_as(positions_BT)))

@@ -58,12 +58,16 @@ class Turn:
         return self._ticket.version
 
     @property
+    def template(self) -> Template:
+        return self._ticket.template
+
+    @property
     def prompt_tokens(self) -> int:
         return self._ticket.prompt_tokens
 
     @property
     def completion_tokens(self) -> int:
-        return sum(len(voice.tokens) for voice in self._voices)
+        return sum(len(voice.told) for voice in self._voices)
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """Text as it is drawn. Whoever leaves early gives the request up, and its slots are free again."""
@@ -86,6 +90,10 @@ class Turn:
         if self._ticket.unfinished:
             self._live.cancel(self._ticket)
 
+    def told(self, index: int) -> Sequence[Told]:
+        """The tokens of one sample so far."""
+        return self._voices[index].told
+
     def answers(self) -> list[Answer]:
         """What was said so far; samples that have not ended count as cancelled.
 
@@ -96,8 +104,8 @@ class Turn:
             Answer(
                 text=voice.text,
                 version=self.version,
-                tokens=tuple(voice.tokens),
-                logprobs=tuple(voice.logprobs),
+                tokens=tuple(told.token for told in voice.told),
+                logprobs=tuple(told.logprob for told in voice.told),
                 finish=voice.finish or "cancelled",
                 sampling=replace(sampling, seed=sample_seed(sampling.seed, index)),
             )
@@ -157,8 +165,7 @@ class _Voice:
 
     template: Template
     stops: Stops
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
     text: str = ""
     finish: Finish | None = None
 
@@ -168,10 +175,10 @@ class _Voice:
     def hear(self, event: Event) -> Piece:
         """Take one event in; returns the text that it makes certain."""
         self.finish = event.finish
-        fresh = ""
+        fresh, told = "", None
         if event.token is not None:
-            self.tokens.append(event.token)
-            self.logprobs.append(event.logprob)
+            told = Told(event.token, event.logprob, event.top)
+            self.told.append(told)
             if event.token not in self.template.stop_ids:
                 fresh = self._stream.push(event.token)
         if event.finish is not None:
@@ -180,5 +187,4 @@ class _Voice:
         if self.stops.found:
             self.finish = "stop"
         self.text += fresh
-        told = None if event.token is None else Told(event.token, event.logprob, event.top)
         return Piece(event.index, fresh, self.finish, told)
