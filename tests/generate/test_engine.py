@@ -13,64 +13,13 @@ from scipy import stats
 
 from palmier.errors import Refusal
 from palmier.generate.engine import Engine
-from palmier.generate.requests import Completion, Event, QueueFull, Request
-from palmier.generate.sampling import Rows, sample, sample_seed
+from palmier.generate.requests import Event, QueueFull, Request
+from palmier.generate.sampling import sample_seed
 from palmier.generate.scheduler import Sample
-from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder, token_logprobs
 from palmier.records import Sampling
 
-
-def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
-    generator = torch.Generator().manual_seed(1000 * seed + length)
-    return tuple(torch.randint(0, 97, (length,), generator=generator).tolist())
-
-
-DRAWN: dict[tuple[ModelConfig, Request, int], Completion] = {}
-"""What was drawn by hand already: the decoders of these tests are the same in each."""
-
-
-def by_hand(decoder: Decoder, request: Request, index: int = 0) -> Completion:
-    """One sample, drawn the slow way: the whole sequence again for every token, no cache."""
-    key = (decoder.config, request, index)
-    if key not in DRAWN:
-        DRAWN[key] = draw_by_hand(decoder, request, index)
-    return DRAWN[key]
-
-
-@torch.no_grad()
-def draw_by_hand(decoder: Decoder, request: Request, index: int) -> Completion:
-    tokens = list(request.prompt)
-    seeds = [sample_seed(request.sampling.seed, index)]
-    rows = Rows([request.sampling], seeds, [(request.prompt, ())])
-    logprobs: list[float] = []
-    while True:
-        logits_BV = decoder.logits(decoder(torch.tensor([tokens]))[:, -1])
-        token_B, logprob_B, _ = sample(logits_BV, rows, [len(logprobs)])
-        tokens.append(int(token_B))
-        logprobs.append(float(logprob_B))
-        stopped = tokens[-1] in request.stop_ids
-        if stopped or len(logprobs) == request.sampling.max_tokens or len(tokens) == 128:
-            finish = "stop" if stopped else "length"
-            return Completion(tuple(tokens[len(request.prompt) :]), tuple(logprobs), finish)
-
-
-def check(decoder: Decoder, requests: list[Request], answers: list[list[Completion]]) -> None:
-    for request, completions in zip(requests, answers, strict=True):
-        assert len(completions) == request.n
-        for index, completion in enumerate(completions):
-            expected = by_hand(decoder, request, index)
-            assert completion.tokens == expected.tokens
-            assert completion.finish == expected.finish
-            assert completion.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
-
-
-def drain(engine: Engine) -> list[Event]:
-    events = []
-    while engine.busy:
-        events += engine.step()
-    return events
-
+from .drawing import by_hand, check, drain, prompt
 
 MIXED = [
     Request("a", prompt(1), Sampling(0.0, max_tokens=20)),

@@ -67,22 +67,30 @@ class Sight(NamedTuple):
     mask: Tensor | None
 
 
+class Gathered(NamedTuple):
+    """Page numbers (B · n,) to be read, and where a layer's keys and values of them are put together.
+
+    The room (2, kv heads, B · n, page · head_dim) is made once a step and used by every layer: memory that is fresh
+    from the system costs more than the copy.
+    """
+
+    pages: Tensor
+    room: Tensor
+
+
 class Places(NamedTuple):
     """Where a step's tokens go in the cache and what they see; made once, shared by all layers.
 
     ``rows`` (B · T · kv heads,) are rows of a layer's cache flattened to (kv heads · positions).
     ``window`` is what is read: positions as a slice, where there is one sequence and its pages are neighbours (a
-    view), else page numbers (B · n,), which are gathered. ``seen`` is how many positions of each sequence are read;
-    ``bias`` (B, T · group or 1, seen) is 0 where a query sees a key, else -inf. Without it every query sees
-    everything that is read. ``fresh``: whole prompts from position 0 read nothing and see each other causally.
+    view), or pages to be gathered; None for whole prompts from position 0, which read nothing and see each other
+    causally. ``bias`` (B, T · group or 1, positions read) is 0 where a query sees a key, else -inf; without it
+    every query sees everything that is read.
     """
 
     rows: Tensor
-    window: slice | Tensor
-    page: int
-    seen: int
+    window: slice | Gathered | None
     bias: Tensor | None
-    fresh: bool
 
 
 class Attention(nn.Module):
@@ -116,10 +124,10 @@ class Attention(nn.Module):
         v_BTKd = v.reshape(batch, length, self.kv_heads, self.head_dim)
         keys.flatten(0, 1).index_copy_(0, at.rows, k_BTKd.flatten(0, 2))
         values.flatten(0, 1).index_copy_(0, at.rows, v_BTKd.flatten(0, 2))
-        if at.fresh:
+        if at.window is None:
             mixed = self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), Sight(None, None))
         else:
-            mixed = self._look_back(q_BTHd, _read(keys, at), _read(values, at), at.bias)
+            mixed = self._look_back(q_BTHd, *_read(keys, values, at.window, batch), at.bias)
         out_BTD: Tensor = self.o_proj(mixed)
         return out_BTD
 
@@ -139,13 +147,10 @@ class Attention(nn.Module):
             return self._unfold(out, length)
         # One query a row: two plain products over (kv heads · B) beat the fused attention on the CPU.
         q = q_BTHd.view(batch, self.kv_heads, self.group, self.head_dim).transpose(0, 1).flatten(0, 1)
-        k, v = k_KBSd.flatten(0, 1), v_KBSd.flatten(0, 1)
-        if bias is None:
-            scores = torch.bmm(q * self.head_dim**-0.5, k.transpose(1, 2))
-        else:
-            added = bias.expand(self.kv_heads, *bias.shape).flatten(0, 1).expand(-1, self.group, -1)
-            scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=self.head_dim**-0.5)
-        out = torch.bmm(scores.softmax(-1), v)
+        scores = torch.bmm(q * self.head_dim**-0.5, k_KBSd.flatten(0, 1).transpose(1, 2))
+        if bias is not None:
+            scores.view(self.kv_heads, batch, self.group, -1).add_(bias)
+        out = torch.bmm(scores.softmax(-1), v_KBSd.flatten(0, 1))
         return out.view(self.kv_heads, batch, -1).transpose(0, 1).reshape(batch, 1, -1)
 
     def _attend(self, q_BTHd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, sight: Sight) -> Tensor:
@@ -192,46 +197,42 @@ def sight(config: ModelConfig, segments_BT: Tensor | None, length: int, like: Te
 
 
 def places(
-    config: ModelConfig,
-    positions_BT: Tensor,
-    pages_BP: Tensor,
-    page: int,
-    total: int,
-    fresh: bool,
-    dtype: torch.dtype,
+    config: ModelConfig, positions_BT: Tensor, pages_BP: Tensor, page: int, stored: Tensor, fresh: bool
 ) -> Places:
-    """Where tokens at ``positions_BT`` go in a cache of ``total`` positions, and what they see.
+    """Where tokens at ``positions_BT`` go in a cache whose layers look like ``stored``, and what they see.
 
     Row b's pages, in the order of its positions, are ``pages_BP[b]``. ``fresh``: the positions are 0 … T - 1, so
     that the tokens see nothing but each other.
     """
-    device = positions_BT.device
+    heads, total, width = stored.shape
     places_BT = pages_BP.gather(1, positions_BT // page) * page + positions_BT % page
-    heads_K = torch.arange(config.num_kv_heads, device=device)
+    heads_K = torch.arange(heads, device=stored.device)
     rows = (places_BT.unsqueeze(-1) + heads_K * total).flatten()
     if fresh:
-        return Places(rows, slice(0), page, 0, None, True)
+        return Places(rows, None, None)
     seen = int(positions_BT.max()) + 1
-    read_BP = pages_BP[:, : -(-seen // page)]
-    numbers = read_BP.flatten().tolist()
-    first = numbers[0]
-    neighbours = len(pages_BP) == 1 and numbers == list(range(first, first + len(numbers)))
-    window = slice(first * page, first * page + seen) if neighbours else read_BP.flatten()
+    read = pages_BP[:, : -(-seen // page)].flatten()
+    numbers = read.tolist()
+    window: slice | Gathered
+    if len(pages_BP) == 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        window = slice(numbers[0] * page, numbers[0] * page + seen)
+    else:
+        window = Gathered(read, stored.new_empty(2, heads, len(numbers), page * width))
+        seen = len(numbers) // len(pages_BP) * page
     if positions_BT.shape[1] == 1 and int(positions_BT.min()) == seen - 1:
-        return Places(rows, window, page, seen, None, False)
-    group = config.num_heads // config.num_kv_heads
-    bias = _bias(torch.arange(seen, device=device) <= positions_BT.unsqueeze(-1), group, dtype)
-    return Places(rows, window, page, seen, bias, False)
+        return Places(rows, window, None)
+    sees = torch.arange(seen, device=stored.device) <= positions_BT.unsqueeze(-1)
+    return Places(rows, window, _bias(sees, config.num_heads // config.num_kv_heads, stored.dtype))
 
 
-def _read(stored: Tensor, at: Places) -> Tensor:
-    """(kv heads, B, seen, head_dim) of a layer's (kv heads, positions, head_dim): a view, or gathered page by page."""
-    if isinstance(at.window, slice):
-        return stored[:, at.window].unsqueeze(1)
-    heads, _, width = stored.shape
-    gathered = stored.view(heads, -1, at.page * width).index_select(1, at.window)
-    count = -(-at.seen // at.page) * at.page
-    return gathered.view(heads, -1, count, width)[:, :, : at.seen]
+def _read(keys: Tensor, values: Tensor, window: slice | Gathered, batch: int) -> list[Tensor]:
+    """Keys and values (kv heads, B, positions read, head_dim) of a layer's (kv heads, positions, head_dim)."""
+    if isinstance(window, slice):
+        return [stored[:, window].unsqueeze(1) for stored in (keys, values)]
+    heads, _, width = keys.shape
+    for stored, room in zip((keys, values), window.room, strict=True):
+        torch.index_select(stored.view(heads, -1, room.shape[-1]), 1, window.pages, out=room)
+    return [room.view(heads, batch, -1, width) for room in window.room]
 
 
 def _bias(seen_BTS: Tensor, group: int, dtype: torch.dtype) -> Tensor:

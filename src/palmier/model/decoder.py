@@ -71,9 +71,8 @@ class Backbone(nn.Module):
         held = min(cache.length, pages_BP.shape[1] * cache.page)
         if last >= held:
             raise Refusal(f"position {last} is beyond the cache's {held} positions for a sequence")
-        total = cache.keys.shape[2]
         positions_BT = positions_BT.expand(batch, length)
-        at = places(self.config, positions_BT, pages_BP, cache.page, total, fresh, cache.dtype)
+        at = places(self.config, positions_BT, pages_BP, cache.page, cache.keys[0], fresh)
         x_BTD = self.embed_tokens(tokens_BT)
         rotary = Rotary(cache.cos[positions_BT], cache.sin[positions_BT], cache.quarter)
         layer: Any
