@@ -81,7 +81,7 @@ class Engine:
         self.weights_version = 0
         self._device = weight.device
         self._cache = KVCache(config, count, page, weight.dtype, weight.device)
-        self._pages = Pages(count, page)
+        self._pages = Pages(count, page, apart=max(1, count // slots))
         self._schedule = Scheduler(self._pages, slots, self.context)
         self._groups: dict[str, Group] = {}
         self._ready: list[Sample] = []

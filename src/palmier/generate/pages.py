@@ -17,10 +17,14 @@ ROOT = 0
 
 
 class Pages:
-    """``count`` pages of ``page`` positions: counted holders, and an index of beginnings."""
+    """``count`` pages of ``page`` positions: counted holders, and an index of beginnings.
 
-    def __init__(self, count: int, page: int) -> None:
+    Texts begin ``apart`` pages from one another where they can, so that each finds empty neighbours to grow into.
+    """
+
+    def __init__(self, count: int, page: int, apart: int = 1) -> None:
         self.count, self.page = count, page
+        self._starts = range(0, count, apart)
         self._holders = [0] * count
         self._empty = dict.fromkeys(range(count - 1, -1, -1))  # in order: the last one is taken first
         self._left: OrderedDict[int, None] = OrderedDict()
@@ -55,8 +59,9 @@ class Pages:
 
         The neighbour of page ``after`` if it is empty: a text in neighbouring pages is read without a copy.
         """
-        if after is not None and after + 1 in self._empty:
-            page = after + 1
+        wanted = self._starts if after is None else (after + 1,)
+        page = next((one for one in wanted if one in self._empty), None)
+        if page is not None:
             del self._empty[page]
         elif self._empty:
             page, _ = self._empty.popitem()

@@ -12,8 +12,6 @@ from palmier.model.config import ModelConfig
 
 SHORT = 512
 """Up to this many positions two plain products beat the CPU's fused attention (its backward by 3–4×)."""
-FEW = 256
-"""Up to this many keys in all, the CPU's fused attention beats two plain products for one query a row in bf16."""
 
 
 class Rotary(NamedTuple):
@@ -68,13 +66,14 @@ class Sight(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """Page numbers (B · n,) to be read, and where a layer's keys and values of them are put together.
+    """Page numbers (B, n) of which ``length`` positions are read, and where a layer's keys and values are put together.
 
     The room (2, kv heads, B · n, page · head_dim) is made once a step and used by every layer: memory that is fresh
     from the system costs more than the copy.
     """
 
-    pages: Tensor
+    pages_BP: Tensor
+    length: int
     room: Tensor
 
 
@@ -82,14 +81,14 @@ class Places(NamedTuple):
     """Where a step's tokens go in the cache and what they see; made once, shared by all layers.
 
     ``rows`` (B · T · kv heads,) are rows of a layer's cache flattened to (kv heads · positions).
-    ``window`` is what is read: positions as a slice, where there is one sequence and its pages are neighbours (a
-    view), or pages to be gathered; None for whole prompts from position 0, which read nothing and see each other
-    causally. ``bias`` (B, T · group or 1, positions read) is 0 where a query sees a key, else -inf; without it
-    every query sees everything that is read.
+    ``windows`` are what is read, one for all sequences or one for each: positions as a slice, where there is one
+    sequence and its pages are neighbours (a view), or pages to be gathered; none for whole prompts from position 0,
+    which read nothing and see each other causally. ``bias`` (B, T · group or 1, positions read) is 0 where a query
+    sees a key, else -inf; without it every query sees everything that is read.
     """
 
     rows: Tensor
-    window: slice | Gathered | None
+    windows: list[slice | Gathered]
     bias: Tensor | None
 
 
@@ -124,10 +123,14 @@ class Attention(nn.Module):
         v_BTKd = v.reshape(batch, length, self.kv_heads, self.head_dim)
         keys.flatten(0, 1).index_copy_(0, at.rows, k_BTKd.flatten(0, 2))
         values.flatten(0, 1).index_copy_(0, at.rows, v_BTKd.flatten(0, 2))
-        if at.window is None:
+        if not at.windows:
             mixed = self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), Sight(None, None))
+        elif len(at.windows) == 1:
+            mixed = self._look_back(q_BTHd, *_read(keys, values, at.windows[0]), at.bias)
         else:
-            mixed = self._look_back(q_BTHd, *_read(keys, values, at.window, batch), at.bias)
+            queries = q_BTHd.split(1)
+            each = zip(queries, at.windows, strict=True)
+            mixed = torch.cat([self._look_back(q, *_read(keys, values, window), None) for q, window in each])
         out_BTD: Tensor = self.o_proj(mixed)
         return out_BTD
 
@@ -140,12 +143,13 @@ class Attention(nn.Module):
     def _look_back(self, q_BTHd: Tensor, k_KBSd: Tensor, v_KBSd: Tensor, bias: Tensor | None) -> Tensor:
         """(B, T, heads · head_dim): what queries gather from keys and values that were read from the cache."""
         batch, length = q_BTHd.shape[:2]
-        if length > 1 or (k_KBSd.dtype != torch.float32 and batch * k_KBSd.shape[2] <= FEW):
+        if length > 1 or (batch == 1 and k_KBSd.dtype != torch.float32):
             mask = None if bias is None else bias.unsqueeze(1)
             k_BKSd, v_BKSd = k_KBSd.transpose(0, 1), v_KBSd.transpose(0, 1)
             out = F.scaled_dot_product_attention(self._fold(q_BTHd), k_BKSd, v_BKSd, attn_mask=mask)
             return self._unfold(out, length)
-        # One query a row: two plain products over (kv heads · B) beat the fused attention on the CPU.
+        # One query a row: two plain products over (kv heads · B) beat the CPU's fused attention, but for one row
+        # in bf16, whose view they would copy.
         q = q_BTHd.view(batch, self.kv_heads, self.group, self.head_dim).transpose(0, 1).flatten(0, 1)
         scores = torch.bmm(q * self.head_dim**-0.5, k_KBSd.flatten(0, 1).transpose(1, 2))
         if bias is not None:
@@ -204,35 +208,47 @@ def places(
     Row b's pages, in the order of its positions, are ``pages_BP[b]``. ``fresh``: the positions are 0 … T - 1, so
     that the tokens see nothing but each other.
     """
-    heads, total, width = stored.shape
+    heads, total, _ = stored.shape
     places_BT = pages_BP.gather(1, positions_BT // page) * page + positions_BT % page
     heads_K = torch.arange(heads, device=stored.device)
     rows = (places_BT.unsqueeze(-1) + heads_K * total).flatten()
     if fresh:
-        return Places(rows, None, None)
-    seen = int(positions_BT.max()) + 1
-    read = pages_BP[:, : -(-seen // page)].flatten()
-    numbers = read.tolist()
-    window: slice | Gathered
-    if len(pages_BP) == 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-        window = slice(numbers[0] * page, numbers[0] * page + seen)
-    else:
-        window = Gathered(read, stored.new_empty(2, heads, len(numbers), page * width))
-        seen = len(numbers) // len(pages_BP) * page
-    if positions_BT.shape[1] == 1 and int(positions_BT.min()) == seen - 1:
-        return Places(rows, window, None)
+        return Places(rows, [], None)
+    lengths = (positions_BT.amax(1) + 1).tolist()
+    single = positions_BT.shape[1] == 1
+    if single and stored.dtype == torch.float32 and stored.device.type == "cpu":
+        # Row by row each reads its own positions as a view: in fp32 the copy costs more than the calls.
+        return Places(rows, [_window(pages_BP[row : row + 1], page, n, stored) for row, n in enumerate(lengths)], None)
+    seen = max(lengths)
+    window = _window(pages_BP, page, seen, stored)
+    if isinstance(window, Gathered):
+        seen = -(-seen // page) * page  # whole pages: a product over a part of them would copy it in bf16
+        window = window._replace(length=seen)
+    if single and min(lengths) == seen:
+        return Places(rows, [window], None)
     sees = torch.arange(seen, device=stored.device) <= positions_BT.unsqueeze(-1)
-    return Places(rows, window, _bias(sees, config.num_heads // config.num_kv_heads, stored.dtype))
+    return Places(rows, [window], _bias(sees, config.num_heads // config.num_kv_heads, stored.dtype))
 
 
-def _read(keys: Tensor, values: Tensor, window: slice | Gathered, batch: int) -> list[Tensor]:
+def _window(pages_BP: Tensor, page: int, length: int, stored: Tensor) -> slice | Gathered:
+    """What holds the first ``length`` positions of the sequences with these pages."""
+    read_BP = pages_BP[:, : -(-length // page)]
+    numbers = read_BP.flatten().tolist()
+    if len(pages_BP) == 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return slice(numbers[0] * page, numbers[0] * page + length)
+    heads, _, width = stored.shape
+    return Gathered(read_BP, length, stored.new_empty(2, heads, len(numbers), page * width))
+
+
+def _read(keys: Tensor, values: Tensor, window: slice | Gathered) -> list[Tensor]:
     """Keys and values (kv heads, B, positions read, head_dim) of a layer's (kv heads, positions, head_dim)."""
     if isinstance(window, slice):
         return [stored[:, window].unsqueeze(1) for stored in (keys, values)]
     heads, _, width = keys.shape
+    numbers = window.pages_BP.flatten()
     for stored, room in zip((keys, values), window.room, strict=True):
-        torch.index_select(stored.view(heads, -1, room.shape[-1]), 1, window.pages, out=room)
-    return [room.view(heads, batch, -1, width) for room in window.room]
+        torch.index_select(stored.view(heads, -1, room.shape[-1]), 1, numbers, out=room)
+    return [room.view(heads, len(window.pages_BP), -1, width)[:, :, : window.length] for room in window.room]
 
 
 def _bias(seen_BTS: Tensor, group: int, dtype: torch.dtype) -> Tensor:
