@@ -31,6 +31,15 @@ def test_a_text_takes_neighbouring_pages_and_gives_them_back() -> None:
     assert fill(pages, list(range(10)))[:2] == [0, 1], "found again, though nobody held them"
 
 
+def test_texts_begin_apart_so_that_each_finds_neighbours() -> None:
+    pages = Pages(8, 1, apart=4)
+    one, other = fill(pages, [1]), fill(pages, [2])
+    for text in (one, other):
+        for _ in range(3):
+            text.append(pages.take(text[-1]) or 0)
+    assert (one, other) == ([0, 1, 2, 3], [4, 5, 6, 7])
+
+
 def test_only_the_same_beginning_is_shared() -> None:
     pages = Pages(12, 2)
     one = fill(pages, [1, 2, 3, 4, 5, 6])

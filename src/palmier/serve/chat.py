@@ -58,6 +58,10 @@ class Turn:
         return self._ticket.version
 
     @property
+    def samples(self) -> int:
+        return self._ticket.n
+
+    @property
     def template(self) -> Template:
         return self._ticket.template
 
