@@ -32,9 +32,7 @@ from palmier.serve.live import Busy, Live
 from palmier.versions import Versions
 from palmier.workspace import Workspace, write_json
 
-WORDS = (
-    "the heater broke on Monday and my landlord wants a letter about rain salt stars bread and a blue bicycle".split()
-)
+WORDS = ("the", "heater", "broke", "on", "Monday", "and", "my", "landlord", "wants", "a", "letter", "about", "rain")
 PATIENCE = 120.0
 """Seconds without a piece after which a request counts as stuck."""
 

@@ -13,6 +13,9 @@ from palmier.model.config import ModelConfig
 SHORT = 512
 """Up to this many positions two plain products beat the CPU's fused attention (its backward by 3–4×)."""
 
+FAR = 256
+"""From so many positions a row, gathering fp32 keys and values costs the CPU more than a call for every row."""
+
 
 class Rotary(NamedTuple):
     """What turns queries and keys: cosines and sines (…, T, head_dim), and ``quarter_turn``'s matrix."""
@@ -126,11 +129,13 @@ class Attention(nn.Module):
         if not at.windows:
             mixed = self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), Sight(None, None))
         elif len(at.windows) == 1:
-            mixed = self._look_back(q_BTHd, *_read(keys, values, at.windows[0]), at.bias)
+            mixed = self._look_back(q_BTHd, _read(keys, values, at.windows[0]), at.bias)
         else:
-            queries = q_BTHd.split(1)
-            each = zip(queries, at.windows, strict=True)
-            mixed = torch.cat([self._look_back(q, *_read(keys, values, window), None) for q, window in each])
+            rows = [
+                self._look_back(q_BTHd[row : row + 1], _read(keys, values, window), None)
+                for row, window in enumerate(at.windows)
+            ]
+            mixed = torch.cat(rows)
         out_BTD: Tensor = self.o_proj(mixed)
         return out_BTD
 
@@ -140,8 +145,9 @@ class Attention(nn.Module):
         qk_BTHd = rotary(qk.contiguous().view(*qk.shape[:2], self.heads + self.kv_heads, self.head_dim))
         return qk_BTHd[:, :, : self.heads], qk_BTHd[:, :, self.heads :]
 
-    def _look_back(self, q_BTHd: Tensor, k_KBSd: Tensor, v_KBSd: Tensor, bias: Tensor | None) -> Tensor:
+    def _look_back(self, q_BTHd: Tensor, read: tuple[Tensor, Tensor], bias: Tensor | None) -> Tensor:
         """(B, T, heads · head_dim): what queries gather from keys and values that were read from the cache."""
+        k_KBSd, v_KBSd = read
         batch, length = q_BTHd.shape[:2]
         if length > 1 or (batch == 1 and k_KBSd.dtype != torch.float32):
             mask = None if bias is None else bias.unsqueeze(1)
@@ -216,8 +222,8 @@ def places(
         return Places(rows, [], None)
     lengths = (positions_BT.amax(1) + 1).tolist()
     single = positions_BT.shape[1] == 1
-    if single and stored.dtype == torch.float32 and stored.device.type == "cpu":
-        # Row by row each reads its own positions as a view: in fp32 the copy costs more than the calls.
+    if single and stored.dtype == torch.float32 and stored.device.type == "cpu" and sum(lengths) >= FAR * len(lengths):
+        # Row by row each reads its own positions as a view.
         return Places(rows, [_window(pages_BP[row : row + 1], page, n, stored) for row, n in enumerate(lengths)], None)
     seen = max(lengths)
     window = _window(pages_BP, page, seen, stored)
@@ -240,15 +246,16 @@ def _window(pages_BP: Tensor, page: int, length: int, stored: Tensor) -> slice |
     return Gathered(read_BP, length, stored.new_empty(2, heads, len(numbers), page * width))
 
 
-def _read(keys: Tensor, values: Tensor, window: slice | Gathered) -> list[Tensor]:
+def _read(keys: Tensor, values: Tensor, window: slice | Gathered) -> tuple[Tensor, Tensor]:
     """Keys and values (kv heads, B, positions read, head_dim) of a layer's (kv heads, positions, head_dim)."""
     if isinstance(window, slice):
-        return [stored[:, window].unsqueeze(1) for stored in (keys, values)]
+        return keys[:, window].unsqueeze(1), values[:, window].unsqueeze(1)
     heads, _, width = keys.shape
-    numbers = window.pages_BP.flatten()
-    for stored, room in zip((keys, values), window.room, strict=True):
-        torch.index_select(stored.view(heads, -1, room.shape[-1]), 1, numbers, out=room)
-    return [room.view(heads, len(window.pages_BP), -1, width)[:, :, : window.length] for room in window.room]
+    numbers, room = window.pages_BP.flatten(), window.room
+    for stored, copy in ((keys, room[0]), (values, room[1])):
+        torch.index_select(stored.view(heads, -1, copy.shape[-1]), 1, numbers, out=copy)
+    both = room.view(2, heads, len(window.pages_BP), -1, width)[:, :, :, : window.length]
+    return both[0], both[1]
 
 
 def _bias(seen_BTS: Tensor, group: int, dtype: torch.dtype) -> Tensor:
