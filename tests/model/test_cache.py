@@ -95,9 +95,14 @@ def test_long_prompts_take_the_fused_attention_and_agree() -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("page", [1, 3, 8])
+@pytest.mark.parametrize("far", [0, 256])
 @torch.no_grad()
-def test_pages_may_lie_anywhere_and_be_shared(name: str, page: int) -> None:
-    """Three sequences with one beginning, whose pages are neighbours, scattered, and partly the first one's own."""
+def test_pages_may_lie_anywhere_and_be_shared(name: str, page: int, far: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three sequences with one beginning, whose pages are neighbours, scattered, and partly the first one's own.
+
+    Read row by row and all together: ``far`` decides.
+    """
+    monkeypatch.setattr("palmier.model.attention.FAR", far)
     module = decoder(SHAPES[name])
     ids = tokens(1, 24).repeat(3, 1)
     ids[1:, 12:] = tokens(2, 12, seed=5)
