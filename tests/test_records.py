@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,15 @@ def test_a_ranking_survives_json(ranking: Ranking) -> None:
         (lambda: Sampling(top_k=-1), "top_k"),
         (lambda: Sampling(top_p=0), "top_p"),
         (lambda: Sampling(max_tokens=0), "max_tokens 0"),
+        (lambda: Sampling(min_p=1), "min_p"),
+        (lambda: Sampling(min_p=-0.1), "min_p"),
+        (lambda: Sampling(repetition_penalty=0), "repetition_penalty"),
+        (lambda: Sampling(repetition_penalty=float("inf")), "repetition_penalty"),
+        (lambda: Sampling(presence_penalty=float("nan")), "presence_penalty"),
+        (lambda: Sampling(frequency_penalty=101), "frequency_penalty"),
+        (lambda: Sampling(logit_bias=((-1, 1.0),)), "logit_bias"),
+        (lambda: Sampling(logit_bias=((1, 101.0),)), "logit_bias"),
+        (lambda: Sampling(logit_bias=((1, 1.0), (1, 2.0))), "twice"),
         (lambda: Ranking(Conversation.ask("q"), (Answer("a"),), (1,)), "2 to 9 answers"),
         (lambda: Ranking(Conversation.ask("q"), (Answer("a"), Answer("b")), (1,)), "ranks must be"),
         (lambda: Ranking(Conversation.ask("q"), (Answer("a"), Answer("b")), (1, 2), shown=(0, 0)), "shown"),
@@ -68,3 +78,21 @@ def test_a_bad_value_is_refused_in_one_line(build, says: str) -> None:
     with pytest.raises(Refusal, match=says) as refused:
         build()
     assert "\n" not in str(refused.value)
+
+
+def test_sampling_survives_json_and_what_an_older_version_wrote_is_read() -> None:
+    sampling = Sampling(0.7, 3, 0.9, 20, 5, 0.1, 1.2, 0.3, 0.4, ((7, -1.5), (9, 2.0)))
+    answer = Answer("a", sampling=sampling)
+    assert Answer.from_json(json.loads(json.dumps(answer.to_json()))) == answer
+    old = {"temperature": 0.7, "top_k": 3, "top_p": 0.9, "max_tokens": 20, "seed": 5}
+    assert Sampling.from_json(old) == Sampling(0.7, 3, 0.9, 20, 5)
+    with pytest.raises(Refusal, match="unknown key 'top_q'"):
+        Sampling.from_json({"top_q": 1})
+
+
+def test_faithful_is_the_models_own_distribution_alone() -> None:
+    assert Sampling(0.7, max_tokens=3, seed=9).faithful
+    bent: list[dict[str, Any]] = [{"temperature": 0}, {"top_k": 1}, {"top_p": 0.9}, {"min_p": 0.1}]
+    bent += [{"repetition_penalty": 1.1}, {"presence_penalty": 0.1}, {"frequency_penalty": 0.1}]
+    for fields in [*bent, {"logit_bias": ((1, 0.5),)}]:
+        assert not Sampling(**fields).faithful, fields

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from palmier.errors import Refusal
@@ -67,13 +67,23 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. Temperature 0 is greedy; top_k 0 and top_p 1 cut nothing."""
+    """How tokens are drawn. Temperature 0 is greedy.
+
+    Everything else is off as it stands here: top_k 0, top_p 1 and min_p 0 cut nothing, a repetition penalty of 1 and
+    a presence or frequency penalty of 0 change nothing. ``logit_bias`` are (token id, what is added to its logit).
+    What each does, and in which order, stands in ``generate.sampling``.
+    """
 
     temperature: float = 1.0  # 0 takes the likeliest token, higher varies more
     top_k: int = 0  # draw among this many likeliest tokens; 0 cuts nothing
     top_p: float = 1.0  # draw among the likeliest tokens that hold this share; 1 cuts nothing
     max_tokens: int = 256  # longest answer, in tokens
     seed: int = 0  # what the draws are made of: equal seeds, equal answers
+    min_p: float = 0.0  # draw among tokens of at least this share of the likeliest one's probability; 0 cuts nothing
+    repetition_penalty: float = 1.0  # above 1: what stands in prompt or answer already becomes less likely
+    presence_penalty: float = 0.0  # above 0: what the answer already used becomes less likely
+    frequency_penalty: float = 0.0  # the same, as often as it was used
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature <= 100.0:
@@ -84,6 +94,30 @@ class Sampling:
             raise Refusal(f"top_p {self.top_p} is outside (0, 1]")
         if self.max_tokens < 1:
             raise Refusal(f"max_tokens {self.max_tokens} must be at least 1")
+        if not 0.0 <= self.min_p < 1.0:
+            raise Refusal(f"min_p {self.min_p} is outside [0, 1): 0 switches it off")
+        if not 0.0 < self.repetition_penalty <= 100.0:
+            raise Refusal(f"repetition_penalty {self.repetition_penalty} is outside (0, 100]: 1 switches it off")
+        for name in ("presence_penalty", "frequency_penalty"):
+            if not -100.0 <= getattr(self, name) <= 100.0:
+                raise Refusal(f"{name} {getattr(self, name)} is outside -100 … 100: 0 switches it off")
+        for token, bias in self.logit_bias:
+            if token < 0 or not -100.0 <= bias <= 100.0:
+                raise Refusal(f"logit_bias {bias} of token {token}: token ids begin at 0, a bias lies in -100 … 100")
+        if len({token for token, _ in self.logit_bias}) < len(self.logit_bias):
+            raise Refusal("logit_bias names a token twice")
+
+    @property
+    def faithful(self) -> bool:
+        """Whether tokens are drawn from the model's own distribution at the temperature: what log-probs tell."""
+        return self.temperature > 0 and replace(self, temperature=1.0, max_tokens=1, seed=0) == Sampling(max_tokens=1)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Sampling:
+        """Read what ``dataclasses.asdict`` wrote; fields that an older version did not know are off."""
+        fields = _known(cls, value)
+        fields["logit_bias"] = tuple((int(token), float(bias)) for token, bias in fields.get("logit_bias", ()))
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -111,7 +145,7 @@ class Answer:
         fields["tokens"] = tuple(fields.get("tokens", ()))
         fields["logprobs"] = tuple(fields.get("logprobs", ()))
         if "sampling" in fields:
-            fields["sampling"] = Sampling(**_known(Sampling, fields["sampling"]))
+            fields["sampling"] = Sampling.from_json(fields["sampling"])
         return cls(**fields)
 
 

@@ -12,63 +12,14 @@ import torch
 from scipy import stats
 
 from palmier.errors import Refusal
-from palmier.generate.engine import Engine, _Row
-from palmier.generate.requests import Completion, Event, QueueFull, Request
-from palmier.generate.sampling import Rows, sample, sample_seed
-from palmier.model.config import ModelConfig
+from palmier.generate.engine import Engine
+from palmier.generate.requests import Event, QueueFull, Request
+from palmier.generate.sampling import sample_seed
+from palmier.generate.scheduler import Sample
 from palmier.model.decoder import Decoder, token_logprobs
 from palmier.records import Sampling
 
-
-def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
-    generator = torch.Generator().manual_seed(1000 * seed + length)
-    return tuple(torch.randint(0, 97, (length,), generator=generator).tolist())
-
-
-DRAWN: dict[tuple[ModelConfig, Request, int], Completion] = {}
-"""What was drawn by hand already: the decoders of these tests are the same in each."""
-
-
-def by_hand(decoder: Decoder, request: Request, index: int = 0) -> Completion:
-    """One sample, drawn the slow way: the whole sequence again for every token, no cache."""
-    key = (decoder.config, request, index)
-    if key not in DRAWN:
-        DRAWN[key] = draw_by_hand(decoder, request, index)
-    return DRAWN[key]
-
-
-@torch.no_grad()
-def draw_by_hand(decoder: Decoder, request: Request, index: int) -> Completion:
-    tokens = list(request.prompt)
-    rows = Rows([request.sampling], [sample_seed(request.sampling.seed, index)])
-    logprobs: list[float] = []
-    while True:
-        logits_BV = decoder.logits(decoder(torch.tensor([tokens]))[:, -1])
-        token_B, logprob_B = sample(logits_BV, rows, [len(logprobs)])
-        tokens.append(int(token_B))
-        logprobs.append(float(logprob_B))
-        stopped = tokens[-1] in request.stop_ids
-        if stopped or len(logprobs) == request.sampling.max_tokens or len(tokens) == 128:
-            finish = "stop" if stopped else "length"
-            return Completion(tuple(tokens[len(request.prompt) :]), tuple(logprobs), finish)
-
-
-def check(decoder: Decoder, requests: list[Request], answers: list[list[Completion]]) -> None:
-    for request, completions in zip(requests, answers, strict=True):
-        assert len(completions) == request.n
-        for index, completion in enumerate(completions):
-            expected = by_hand(decoder, request, index)
-            assert completion.tokens == expected.tokens
-            assert completion.finish == expected.finish
-            assert completion.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
-
-
-def drain(engine: Engine) -> list[Event]:
-    events = []
-    while engine.busy:
-        events += engine.step()
-    return events
-
+from .drawing import by_hand, check, drain, prompt
 
 MIXED = [
     Request("a", prompt(1), Sampling(0.0, max_tokens=20)),
@@ -93,10 +44,11 @@ def test_a_mixed_batch_draws_what_each_request_draws_alone(decoder: Decoder, slo
 def test_a_long_prompt_is_prefilled_in_pieces_beside_running_streams(
     decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("palmier.generate.engine._PIECE", 7)
-    monkeypatch.setattr("palmier.generate.engine._BUDGET_BUSY", 16)
+    monkeypatch.setattr("palmier.generate.scheduler.PIECE", 7)
+    monkeypatch.setattr("palmier.generate.scheduler.BUDGET_BUSY", 16)
     engine = Engine(decoder, slots=8)
     check(decoder, MIXED, engine.run(MIXED))
+    engine = Engine(decoder, slots=8)  # one that has not read the long prompt yet
     engine.add(MIXED[0])
     engine.step()
     engine.add(MIXED[3])
@@ -139,8 +91,8 @@ def test_cancels_in_every_state_leave_the_others_untouched(decoder: Decoder) -> 
 @pytest.mark.parametrize("seed", range(12))
 def test_any_order_of_arrivals_cancels_and_updates(toy: Decoder, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens around it, a request that is not cancelled gets what it gets alone, and all slots come back."""
-    monkeypatch.setattr("palmier.generate.engine._PIECE", 5)
-    monkeypatch.setattr("palmier.generate.engine._BUDGET_BUSY", 8)
+    monkeypatch.setattr("palmier.generate.scheduler.PIECE", 5)
+    monkeypatch.setattr("palmier.generate.scheduler.BUDGET_BUSY", 8)
     chance = random.Random(seed)
     engine = Engine(toy, slots=chance.choice((1, 2, 3, 5)), context=40)
     asked: dict[str, Request] = {}
@@ -186,7 +138,7 @@ def test_cancel_frees_the_slot_at_once(palm: Decoder) -> None:
 
 
 def test_a_cancel_in_the_middle_of_a_prefill(palm: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palmier.generate.engine._PIECE", 4)
+    monkeypatch.setattr("palmier.generate.scheduler.PIECE", 4)
     engine = Engine(palm, slots=4)
     engine.add(Request("long", prompt(60), Sampling(), n=3))
     survivor = Request("short", prompt(20), Sampling(1.0, max_tokens=10, seed=3))
@@ -202,18 +154,17 @@ class Counting(Engine):
 
     fed = 0
 
-    def _feed(self, batch: list[_Row]) -> None:
-        before = sum(row.cached for row in batch)
+    def _feed(self, batch: list[tuple[Sample, int]]) -> None:
         super()._feed(batch)
-        self.fed += sum(row.cached for row in batch) - before
+        self.fed += sum(size for _, size in batch)
 
 
 @pytest.mark.parametrize("slots", [1, 3, 16])
 def test_samples_of_one_request_share_the_prefill_and_differ(palm: Decoder, slots: int) -> None:
-    request = Request("a", prompt(50), Sampling(1.0, max_tokens=12, seed=4), n=10)
+    request = Request("a", prompt(71), Sampling(1.0, max_tokens=12, seed=4), n=10)
     engine = Counting(palm, slots=slots)
     answers = engine.run([request])
-    assert engine.fed == 49, "the prompt was computed more than once"
+    assert engine.fed == 70 + 9 * (70 % 32), "the others compute what no whole page holds, and nothing else"
     check(palm, [request], answers)
     assert len({completion.tokens for completion in answers[0]}) == 10
 

@@ -122,6 +122,14 @@ def mixed(contest: Contest) -> dict[str, list[int]]:
     return answers
 
 
+def twice(contest: Contest) -> dict[str, list[int]]:
+    """All at once, and again by an engine that finds their prompts and most of their answers in its pages."""
+    engine = Engine(contest.decoder, slots=8, context=min(256, contest.decoder.config.max_positions))
+    engine.run(contest.requests)
+    answers = engine.run(contest.requests)
+    return {request.id: list(one.tokens) for request, (one,) in zip(contest.requests, answers, strict=True)}
+
+
 def test_alone(contest: Contest) -> None:
     answers = alone(contest)
     check(contest, answers)
@@ -145,6 +153,15 @@ def test_the_other_families(name: str) -> None:
     check(contest, mixed(contest))
 
 
+@pytest.mark.parametrize("piece", [7, 512])
+def test_with_beginnings_that_are_reused_and_long_prompts_in_pieces(
+    contest: Contest, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palmier.generate.engine._PAGE", 8)
+    monkeypatch.setattr("palmier.generate.scheduler.PIECE", piece)
+    check(contest, twice(contest))
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_smollm2(smollm2: Path) -> None:
@@ -152,3 +169,4 @@ def test_smollm2(smollm2: Path) -> None:
     contest = contest_of(load(smollm2), [template.prompt(Conversation.ask(text)) for text in ASKED])
     check(contest, alone(contest))
     check(contest, mixed(contest))
+    check(contest, twice(contest))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from palmier.errors import Refusal
-from palmier.model.cache import KVCache
+from palmier.model.cache import KVCache, page_bytes
 from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder
 
@@ -47,16 +47,16 @@ def test_slots_of_mixed_lengths_equal_each_text_alone(name: str, order: list[int
     ids = tokens(4, 50)
     alone = [module(row.unsqueeze(0))[0] for row in ids]
     cache = cache_for(module, fill=9.0)
-    slots = torch.tensor(order)
+    pages = torch.tensor(order).unsqueeze(1)
     padded = torch.zeros(4, 30, dtype=torch.long)
     for row, length in enumerate(lengths):
         padded[row, :length] = ids[row, :length]
-    prefill = module(padded, torch.arange(30).expand(4, 30), cache=cache, slots_B=slots)
+    prefill = module(padded, torch.arange(30).expand(4, 30), cache=cache, pages_BP=pages)
     for row, length in enumerate(lengths):
         close(prefill[row, :length], alone[row][:length])
     for step in range(15):
         positions = torch.tensor(lengths) + step
-        hidden = module(ids.gather(1, positions.unsqueeze(1)), positions.unsqueeze(1), cache=cache, slots_B=slots)
+        hidden = module(ids.gather(1, positions.unsqueeze(1)), positions.unsqueeze(1), cache=cache, pages_BP=pages)
         for row, position in enumerate(positions.tolist()):
             close(hidden[row, 0], alone[row][position])
 
@@ -69,16 +69,16 @@ def test_a_prompt_in_pieces_equals_the_whole(name: str) -> None:
     ids = tokens(2, 40)
     expected = module(ids)
     cache = cache_for(module, fill=9.0)
-    slots = torch.tensor([4, 5])
-    module(ids[:1, :11], cache=cache, slots_B=slots[:1])
-    module(ids[1:, :3], cache=cache, slots_B=slots[1:])
+    pages = torch.tensor([[4], [5]])
+    module(ids[:1, :11], cache=cache, pages_BP=pages[:1])
+    module(ids[1:, :3], cache=cache, pages_BP=pages[1:])
     positions = torch.stack((torch.arange(11, 19), torch.arange(3, 11)))
-    hidden = module(ids.gather(1, positions), positions, cache=cache, slots_B=slots)
+    hidden = module(ids.gather(1, positions), positions, cache=cache, pages_BP=pages)
     close(hidden[0], expected[0, 11:19])
     close(hidden[1], expected[1, 3:11])
     # One row of positions stands for all rows, as elsewhere.
-    module(ids[:, :5], cache=cache, slots_B=slots)
-    close(module(ids[:, 5:9], torch.arange(5, 9).unsqueeze(0), cache=cache, slots_B=slots), expected[:, 5:9])
+    module(ids[:, :5], cache=cache, pages_BP=pages)
+    close(module(ids[:, 5:9], torch.arange(5, 9).unsqueeze(0), cache=cache, pages_BP=pages), expected[:, 5:9])
 
 
 @torch.no_grad()
@@ -94,25 +94,60 @@ def test_long_prompts_take_the_fused_attention_and_agree() -> None:
     close(module(ids[:, :300]), whole[:, :300])
 
 
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("page", [1, 3, 8])
+@pytest.mark.parametrize("far", [0, 256])
 @torch.no_grad()
-def test_a_copied_prefix_serves_other_slots() -> None:
-    module = decoder(PALM)
-    ids = tokens(1, 20)
-    cache = cache_for(module, fill=9.0)
-    module(ids[:, :12], cache=cache, slots_B=torch.tensor([3]))
-    cache.copy(3, [0, 3, 6], 12)
+def test_pages_may_lie_anywhere_and_be_shared(name: str, page: int, far: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three sequences with one beginning, whose pages are neighbours, scattered, and partly the first one's own.
+
+    Read row by row and all together: ``far`` decides.
+    """
+    monkeypatch.setattr("palmier.model.attention.FAR", far)
+    module = decoder(SHAPES[name])
+    ids = tokens(1, 24).repeat(3, 1)
+    ids[1:, 12:] = tokens(2, 12, seed=5)
     expected = module(ids)
-    for slot in (0, 3, 6):
-        step = module(ids[:, 12:], torch.arange(12, 20).unsqueeze(0), cache=cache, slots_B=torch.tensor([slot]))
-        close(step, expected[:, 12:])
+    count, shared = -(-24 // page), 12 // page
+    cache = KVCache(module.config, 4 * count, page, torch.float32)
+    cache.keys.fill_(9.0)
+    cache.values.fill_(9.0)
+    first = list(range(count, 2 * count))
+    others = [[*first[:shared], *reversed(range(k * count, k * count + count - shared))] for k in (2, 3)]
+    pages = torch.tensor([first, *others])
+    close(module(ids[:1, :12], cache=cache, pages_BP=pages[:1]), expected[:1, :12])
+    start = shared * page  # the others compute what no whole page holds
+    where = torch.arange(start, 18).expand(3, -1)
+    close(module(ids[:, start:18], where, cache=cache, pages_BP=pages), expected[:, start:18])
+    for position in range(18, 24):
+        where = torch.full((3, 1), position)
+        step = module(ids[:, position : position + 1], where, cache=cache, pages_BP=pages)
+        close(step, expected[:, position : position + 1])
+    close(module(ids[:1, 23:], torch.tensor([[23]]), cache=cache, pages_BP=pages[:1]), expected[:1, 23:])
+    close(module(ids[1:2, 23:], torch.tensor([[23]]), cache=cache, pages_BP=pages[1:2]), expected[1:2, 23:])
+
+
+@torch.no_grad()
+def test_what_a_padded_row_computes_past_its_end_goes_nowhere() -> None:
+    module = decoder(PALM)
+    ids = tokens(2, 9)
+    cache = KVCache(PALM, 4, 4, torch.float32)
+    pages = torch.tensor([[0, 1, 2], [3, cache.nowhere, cache.nowhere]])
+    module(ids, cache=cache, pages_BP=pages)
+    alone = KVCache(PALM, 4, 4, torch.float32)
+    module(ids[:1], cache=alone, pages_BP=pages[:1])
+    close(cache.keys[:, :, :9], alone.keys[:, :, :9])
+    step = module(ids[1:, 3:4], torch.tensor([[3]]), cache=cache, pages_BP=pages[1:])
+    close(step, module(ids[1:, :4])[:, 3:])
 
 
 def test_the_cache_says_what_it_takes() -> None:
     cache = KVCache(PALM, 4, 32, torch.bfloat16)
-    assert cache.bytes == 2 * 2 * 4 * 32 * 12 * 2  # keys and values, layers, slots, positions, head_dim, bytes
+    # Keys and values, layers, pages and the one called nowhere, positions, head_dim, bytes.
+    assert cache.bytes == 2 * 2 * (4 + 1) * 32 * 12 * 2 == 5 * page_bytes(PALM, 32, 2)
     with pytest.raises(Refusal, match=r"65 positions.*64"):
         KVCache(PALM, 4, 65, torch.float32)
-    with pytest.raises(Refusal, match="at least one slot"):
+    with pytest.raises(Refusal, match="at least one page"):
         KVCache(PALM, 0, 8, torch.float32)
 
 

@@ -15,7 +15,6 @@ import httpx
 import openai
 import pytest
 
-from palmier.serve.chat import Piece, _Voice
 from palmier.workspace import Workspace
 
 from .home import SENTENCES, Server, running
@@ -99,9 +98,16 @@ def test_no_piece_of_a_stream_breaks_a_character(home: Callable[..., Workspace])
     [
         ({"temprature": 1}, "temprature"),
         ({"tools": [{"type": "function"}]}, "tools"),
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs needs logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"presence_penalty": 101}, "presence_penalty"),
+        ({"frequency_penalty": -101}, "frequency_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"min_p": 1}, "min_p"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"logit_bias": {"999999": 1}}, "logit_bias"),
+        ({"logit_bias": {"word": 1}}, "logit_bias"),
         ({"n": 0}, "n"),
         ({"temperature": "warm"}, "temperature"),
         ({"temperature": -1}, "temperature"),
@@ -201,11 +207,55 @@ def test_when_the_engine_dies_nobody_waits_for_ever(home: Callable[..., Workspac
         assert (late.status_code, late.json()["error"]["code"]) == (503, "stopped")
 
 
-def test_a_stop_string_in_pieces(first: Server) -> None:
+def test_a_stopped_sample_frees_its_row_while_the_others_go_on(home: Callable[..., Workspace]) -> None:
+    with running(home("varied")) as server:
+        wish = {"n": 4, "temperature": 1.0, "top_p": 1.0, "max_tokens": 40, "seed": 1}
+        free = complete(server, **wish).json()["choices"]
+        stopped = complete(server, **wish, stop=["a"]).json()["choices"]
+        engine = server.serving.live._loaded["0001"].engine
+        assert (engine.running, engine.pages[0]) == (0, 0)
+    assert len({choice["message"]["content"] for choice in free}) > 1
+    for whole, cut in zip(free, stopped, strict=True):
+        assert cut["message"]["content"] == whole["message"]["content"].partition("a")[0]
+
+
+def test_settings_of_a_draw_reach_the_engine(first: Server) -> None:
+    """Each setting changes what is drawn, or how likely it is told to be."""
     template = server_template(first)
-    voice = _Voice(template, ["END", "ENOUGH"])
-    assert [voice._until_stop(piece) for piece in ("abE", "EN", "ENx")] == ["ab", "", "ENx"]
-    assert Piece(0, "x").finish is None
+    start = template.tokenizer.encode("I")[0]
+    other = template.tokenizer.encode("x")[0]
+    assert text(complete(first, temperature=0, max_tokens=1)) == "I"
+    assert text(complete(first, temperature=0, max_tokens=1, logit_bias={start: -100})) != "I"
+    assert text(complete(first, temperature=0, max_tokens=3, logit_bias={other: 100})) == "xxx"
+    bent = {"temperature": 0, "logit_bias": {other: 30}, "max_tokens": 3}
+    assert text(complete(first, **bent)) == "xxx"
+    assert text(complete(first, **bent, presence_penalty=60)) != "xxx"
+    assert text(complete(first, **bent, frequency_penalty=30)) != "xxx"
+    assert text(complete(first, **bent, repetition_penalty=50)) != "xxx"
+    hot = {"temperature": 90, "top_p": 1.0, "max_tokens": 12, "seed": 3}
+    assert (
+        text(complete(first, **hot, min_p=0.99)) == SENTENCES["first"][: len(text(complete(first, **hot, min_p=0.99)))]
+    )
+    assert text(complete(first, **hot)) != text(complete(first, **hot, min_p=0.99))
+
+
+def test_logprobs_in_openais_shape_streamed_and_not(first: Server) -> None:
+    client = openai.OpenAI(base_url=f"{first.url}/v1", api_key="none", max_retries=0)
+    wish: dict[str, Any] = {"model": "current", "messages": ASK, "temperature": 0, "logprobs": True, "top_logprobs": 3}
+    told = client.chat.completions.create(**wish).choices[0].logprobs
+    assert told is not None
+    assert told.content is not None
+    assert "".join(one.token for one in told.content) == SENTENCES["first"]
+    for one in told.content:
+        assert (one.token, one.logprob) == (one.top_logprobs[0].token, one.top_logprobs[0].logprob)
+        assert len(one.top_logprobs) == 3
+        assert bytes(one.bytes or []).decode() == one.token
+        assert 0 >= one.top_logprobs[0].logprob > one.top_logprobs[1].logprob >= one.top_logprobs[2].logprob
+    with client.chat.completions.create(**wish, stream=True, stop="second") as chunks:
+        streamed = [
+            one for chunk in chunks if chunk.choices[0].logprobs for one in chunk.choices[0].logprobs.content or []
+        ]
+    assert [one.logprob for one in streamed] == pytest.approx([one.logprob for one in told.content], abs=1e-4)
 
 
 def server_template(server: Server) -> Any:

@@ -17,7 +17,7 @@ from palmier.data.template import Template
 from palmier.errors import Refusal
 from palmier.generate.engine import Engine
 from palmier.model.checkpoint import load, load_reward
-from palmier.records import Answer, Conversation
+from palmier.records import Answer, Conversation, Sampling
 from palmier.train import ppo, reward_model
 from palmier.train.asking import drawn_order
 from palmier.train.episodes import Rollout
@@ -329,3 +329,11 @@ def test_each_answer_keeps_its_own_score(settings: Settings) -> None:
     said, scores_B = ppo.answer(settings, found, Engine(found.policy, slots=8), 0)
     assert scores_B.tolist() == said.mask_BT.sum(1).tolist()
     assert len(set(scores_B.tolist())) > 1
+
+
+@pytest.mark.parametrize("bent", [{"temperature": 0}, {"top_p": 0.9}, {"min_p": 0.1}, {"repetition_penalty": 1.2}])
+def test_answers_of_another_distribution_are_not_learned_from(bent: dict[str, Any]) -> None:
+    """Top-p/top-k bias in the ratio: trl#6789, trl#7269."""
+    answer = Answer("a", tokens=(5, 6), logprobs=(-1.0, -2.0), sampling=Sampling(**bent))
+    with pytest.raises(Refusal, match="own distribution"):
+        Rollout.of([[1, 2]], [answer], padding=0)

@@ -302,7 +302,7 @@ def _answer(row: Any) -> Answer:
         tokens=tuple(json.loads(row.tokens)),
         logprobs=tuple(json.loads(row.logprobs)),
         finish=row.finish,
-        sampling=Sampling(**json.loads(row.sampling)),
+        sampling=Sampling.from_json(json.loads(row.sampling)),
     )
 
 

@@ -19,7 +19,7 @@ class Request:
     ``id`` is the caller's name for it and must be unique among the unfinished requests.
     Sample ``i`` of ``n`` draws as a request of one sample with the seed
     ``sampling.sample_seed(seed, i)`` would. Drawing one of ``stop_ids`` ends a sample; that
-    token is part of the answer.
+    token is part of the answer. Each event tells the ``top_logprobs`` likeliest tokens too.
     """
 
     id: str
@@ -27,12 +27,15 @@ class Request:
     sampling: Sampling
     stop_ids: tuple[int, ...] = ()
     n: int = 1
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         if not self.prompt:
             raise Refusal(f"{self.id}: the prompt holds no token")
         if self.n < 1:
             raise Refusal(f"{self.id}: n is {self.n}, ask for at least one answer")
+        if self.top_logprobs < 0:
+            raise Refusal(f"{self.id}: top_logprobs is {self.top_logprobs}: 0 asks for none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,9 @@ class Event:
     """One token of sample ``index`` of request ``id``, or the news that it was cancelled.
 
     ``token`` is None only where ``finish`` is "cancelled". ``logprob`` is a natural logarithm
-    under the distribution at the sampling temperature, before any cut. ``finish`` is set on a
-    sample's last event.
+    under the model's distribution at the sampling temperature, before bias, penalties and cuts;
+    ``top`` are (token, log-prob) of the likeliest tokens under it, the likeliest first.
+    ``finish`` is set on a sample's last event.
     """
 
     id: str
@@ -49,6 +53,7 @@ class Event:
     token: int | None
     logprob: float
     finish: Finish | None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)

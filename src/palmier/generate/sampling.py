@@ -4,14 +4,24 @@ A draw is the inverse of the cumulative distribution at one uniform number, and 
 a hash of (seed, sample, position in the answer). So a row's draw depends on nothing but its own
 distribution and its own seed: not on its neighbours, nor on how many draws were made before.
 
-Order of the cuts, as everywhere in the field: temperature, then top-k, then top-p (nucleus,
-Holtzman et al. 2020, arXiv 1904.09751) of what top-k has left. Tokens that tie with the last
-one kept are kept too, so a cut never depends on the order in which a sort leaves equal logits.
+Order, as everywhere in the field: logit_bias → penalties → temperature → top-k → top-p → min-p.
+
+- ``logit_bias`` is added to the logits of the tokens that it names.
+- ``repetition_penalty`` r (Keskar et al. 2019, CTRL, arXiv 1909.05858, with transformers' sign rule): the logit of
+  a token that stands in prompt or answer is divided by r where it is positive and multiplied by r where not.
+- ``presence_penalty`` a and ``frequency_penalty`` b (OpenAI's API): the logit of a token that stands c times in the
+  answer is lowered by a + b · c where c > 0.
+- top-k keeps the k largest; top-p (nucleus, Holtzman et al. 2020, arXiv 1904.09751) the fewest largest that hold p
+  of what top-k has left; min-p (Nguyen et al. 2024, arXiv 2407.01082) those of at least min-p times the largest.
+
+Tokens that tie with the last one kept are kept too, so a cut never depends on the order in which a sort leaves equal
+logits. The log-probs that are told are the model's own at the temperature, before bias, penalties and cuts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from palmier.errors import Refusal
+from palmier.generate.penalties import Penalties, Text
 from palmier.records import Sampling
 
 _WORD = (1 << 64) - 1
@@ -55,8 +66,18 @@ def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArra
 class Rows:
     """The sampling settings of a batch's rows as arrays; built again only when the rows change."""
 
-    def __init__(self, samplings: Sequence[Sampling], seeds: Sequence[int]) -> None:
-        """``seeds[row]`` is the row's own seed (see `sample_seed`); any integer will do."""
+    def __init__(
+        self,
+        samplings: Sequence[Sampling],
+        seeds: Sequence[int],
+        texts: Sequence[Text] | None = None,
+        tops: Sequence[int] | None = None,
+    ) -> None:
+        """``seeds[row]`` is the row's own seed (see `sample_seed`); any integer will do.
+
+        ``texts`` are what penalties count (none so far where not given; `sample` adds what it draws), ``tops`` how
+        many of the likeliest tokens each row wants to hear of.
+        """
         self.seeds_B = np.array([seed & _WORD for seed in seeds], dtype=np.uint64)
         temperature_B = torch.tensor([s.temperature for s in samplings], dtype=torch.float32)
         self.greedy_B = temperature_B == 0
@@ -65,18 +86,29 @@ class Rows:
         # A greedy token's log-prob is the one at temperature 1.
         self.temperature_B = torch.where(self.greedy_B, 1.0, temperature_B)
         self.plain = bool((self.temperature_B == 1).all())
-        cut = [i for i, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1)]
+        cut = [i for i, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1 or s.min_p > 0)]
         self.cut_C = torch.tensor(cut, dtype=torch.long)
         self.top_k_C = torch.tensor([samplings[i].top_k for i in cut], dtype=torch.long)
         self.top_p_C = torch.tensor([samplings[i].top_p for i in cut], dtype=torch.float64)
+        self.min_p_C = torch.tensor([samplings[i].min_p for i in cut], dtype=torch.float32)
+        self.penalties = Penalties(samplings, [((), ())] * len(samplings) if texts is None else texts)
+        self.tops = [0] * len(samplings) if tops is None else list(tops)
 
 
-def sample(logits_BV: Tensor, rows: Rows, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Draw one token a row: returns tokens_B (int64) and logprobs_B (fp32, natural logarithm).
+class Drawn(NamedTuple):
+    """One token a row: ids (int64), natural log-probs (fp32), and each row's likeliest (token, log-prob)."""
+
+    tokens_B: Tensor
+    logprobs_B: Tensor
+    top: list[tuple[tuple[int, float], ...]]
+
+
+def sample(logits_BV: Tensor, rows: Rows, positions: Sequence[int]) -> Drawn:
+    """Draw one token a row.
 
     ``logits_BV`` is fp32; ``positions[row]`` is the index of the token within its answer.
-    The log-prob is that of the distribution at the row's temperature before any cut (for a
-    greedy row, at temperature 1). Raises Refusal where a row's logits are not finite.
+    The log-prob is that of the model's distribution at the row's temperature (for a greedy row,
+    at temperature 1). Raises Refusal where a row's logits are not finite.
     """
     peak_B, best_B = logits_BV.max(dim=-1)
     scaled_BV = logits_BV - peak_B[:, None]
@@ -86,6 +118,11 @@ def sample(logits_BV: Tensor, rows: Rows, positions: Sequence[int]) -> tuple[Ten
     logsumexp_B = weights_BV.sum(dim=-1).log()
     if not bool(torch.isfinite(logsumexp_B).all()):
         raise Refusal("the model's logits are not finite: its weights are damaged or its training ran away")
+    penalised_C = rows.penalties.rows_C
+    if len(rows.penalties):
+        logits_CV = rows.penalties.apply(logits_BV[penalised_C])
+        peak_C, best_B[penalised_C] = logits_CV.max(dim=-1)
+        weights_BV[penalised_C] = ((logits_CV - peak_C[:, None]) / rows.temperature_B[penalised_C, None]).exp()
     if rows.all_greedy:
         tokens_B = best_B
     else:
@@ -93,7 +130,20 @@ def sample(logits_BV: Tensor, rows: Rows, positions: Sequence[int]) -> tuple[Ten
         tokens_B = _invert(weights_BV, uniforms(rows.seeds_B, np.array(positions, dtype=np.uint64)))
         if rows.any_greedy:
             tokens_B = torch.where(rows.greedy_B, best_B, tokens_B)
-    return tokens_B, scaled_BV.gather(1, tokens_B[:, None])[:, 0] - logsumexp_B
+    if len(rows.penalties):
+        rows.penalties.note(tokens_B[penalised_C])
+    logprobs_BV = scaled_BV.sub_(logsumexp_B[:, None])
+    return Drawn(tokens_B, logprobs_BV.gather(1, tokens_B[:, None])[:, 0], _top(logprobs_BV, rows.tops))
+
+
+def _top(logprobs_BV: Tensor, tops: Sequence[int]) -> list[tuple[tuple[int, float], ...]]:
+    """The likeliest tokens of each row that wants to hear of them, the likeliest first."""
+    found: list[tuple[tuple[int, float], ...]] = [()] * len(tops)
+    for row, count in enumerate(tops):
+        if count:
+            values, tokens = logprobs_BV[row].topk(min(count, logprobs_BV.shape[1]))
+            found[row] = tuple(zip(tokens.tolist(), values.tolist(), strict=True))
+    return found
 
 
 def _invert(weights_BV: Tensor, uniforms_B: NDArray[np.float64]) -> Tensor:
@@ -104,13 +154,15 @@ def _invert(weights_BV: Tensor, uniforms_B: NDArray[np.float64]) -> Tensor:
 
 
 def _cut(weights_BV: Tensor, rows: Rows) -> None:
-    """Set the weights that top-k and top-p cut to zero, in place."""
+    """Set the weights that top-k, top-p and min-p cut to zero, in place."""
     if not len(rows.cut_C):
         return
     cut_all = len(rows.cut_C) == len(weights_BV)
     weights_CV = weights_BV if cut_all else weights_BV[rows.cut_C]
     floor_C = _top_k_floor(weights_CV, rows.top_k_C)
     floor_C = torch.maximum(floor_C, _top_p_floor(weights_CV, floor_C, rows.top_p_C))
+    # The largest weight of a row is exp(0) = 1.
+    floor_C = torch.maximum(floor_C, rows.min_p_C)
     kept_CV = torch.where(weights_CV >= floor_C[:, None], weights_CV, 0.0)
     if cut_all:
         weights_BV.copy_(kept_CV)

@@ -14,6 +14,9 @@ from palmier.model.rope import divisors
 SHORT = 512
 """Up to this many positions two plain products beat the CPU's fused attention (its backward by 3–4×)."""
 
+FAR = 256
+"""From so many positions a row, gathering fp32 keys and values costs the CPU more than a call for every row."""
+
 
 class Rotary(NamedTuple):
     """What turns queries and keys: cosines and sines (…, T, head_dim), and ``quarter_turn``'s matrix."""
@@ -71,18 +74,30 @@ class Sight(NamedTuple):
     mask: Tensor | None
 
 
-class Slots(NamedTuple):
+class Gathered(NamedTuple):
+    """Page numbers (B, n) of which ``length`` positions are read, and where a layer's keys and values are put together.
+
+    The room (2, kv heads, B · n, page · head_dim) is made once a step and used by every layer: memory that is fresh
+    from the system costs more than the copy.
+    """
+
+    pages_BP: Tensor
+    length: int
+    room: Tensor
+
+
+class Places(NamedTuple):
     """Where a step's tokens go in the cache and what they see; made once, shared by all layers.
 
-    ``rows`` (B · T · kv heads,) are rows of a layer's cache flattened to (slots · kv heads · length);
-    ``window`` are the slots read, a slice (a view) or an index (a copy); ``seen`` is how many
-    positions are read at all; ``bias`` (B, 1, T · group, seen) is 0 where a query sees a key, else
-    -inf; None for whole prompts from position 0, which see each other causally.
+    ``rows`` (B · T · kv heads,) are rows of a layer's cache flattened to (kv heads · positions).
+    ``windows`` are what is read, one for all sequences or one for each: positions as a slice, where there is one
+    sequence and its pages are neighbours (a view), or pages to be gathered; none for whole prompts from position 0,
+    which read nothing and see each other causally. ``bias`` (B, T · group or 1, positions read) is 0 where a query
+    sees a key, else -inf; without it every query sees everything that is read.
     """
 
     rows: Tensor
-    window: slice | Tensor
-    seen: int
+    windows: list[slice | Gathered]
     bias: Tensor | None
 
 
@@ -111,22 +126,26 @@ class Attention(nn.Module):
         out: Tensor = self.o_proj(self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), sight))
         return out
 
-    def cached(self, qk: Tensor, v: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Slots) -> Tensor:
-        """The same through one layer's ``keys`` and ``values`` (slots, kv heads, length, head_dim).
+    def cached(self, qk: Tensor, v: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Places) -> Tensor:
+        """The same through one layer's ``keys`` and ``values`` (kv heads, positions, head_dim).
 
         ``qk`` are queries and keys side by side, ``v`` values, as projected: (B, T, width).
         """
         batch, length = qk.shape[:2]
         q_BTHd, k_BTKd = self._queries_and_keys(qk, rotary)
         v_BTKd = v.reshape(batch, length, self.kv_heads, self.head_dim)
-        keys.flatten(0, 2).index_copy_(0, at.rows, k_BTKd.flatten(0, 2))
-        values.flatten(0, 2).index_copy_(0, at.rows, v_BTKd.flatten(0, 2))
-        if at.bias is None:
+        keys.flatten(0, 1).index_copy_(0, at.rows, k_BTKd.flatten(0, 2))
+        values.flatten(0, 1).index_copy_(0, at.rows, v_BTKd.flatten(0, 2))
+        if not at.windows:
             mixed = self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), Sight(None, None))
+        elif len(at.windows) == 1:
+            mixed = self._look_back(q_BTHd, _read(keys, values, at.windows[0]), at.bias)
         else:
-            k_BKSd, v_BKSd = keys[at.window, :, : at.seen], values[at.window, :, : at.seen]
-            out = F.scaled_dot_product_attention(self._fold(q_BTHd), k_BKSd, v_BKSd, attn_mask=at.bias)
-            mixed = self._unfold(out, q_BTHd.shape[1])
+            rows = [
+                self._look_back(q_BTHd[row : row + 1], _read(keys, values, window), None)
+                for row, window in enumerate(at.windows)
+            ]
+            mixed = torch.cat(rows)
         out_BTD: Tensor = self.o_proj(mixed)
         return out_BTD
 
@@ -139,6 +158,24 @@ class Attention(nn.Module):
             qk_BTHd = torch.cat((self.q_norm(q_BTHd), self.k_norm(k_BTKd)), dim=2)
         qk_BTHd = rotary(qk_BTHd)
         return qk_BTHd[:, :, : self.heads], qk_BTHd[:, :, self.heads :]
+
+    def _look_back(self, q_BTHd: Tensor, read: tuple[Tensor, Tensor], bias: Tensor | None) -> Tensor:
+        """(B, T, heads · head_dim): what queries gather from keys and values that were read from the cache."""
+        k_KBSd, v_KBSd = read
+        batch, length = q_BTHd.shape[:2]
+        if length > 1 or (batch == 1 and k_KBSd.dtype != torch.float32):
+            mask = None if bias is None else bias.unsqueeze(1)
+            k_BKSd, v_BKSd = k_KBSd.transpose(0, 1), v_KBSd.transpose(0, 1)
+            out = F.scaled_dot_product_attention(self._fold(q_BTHd), k_BKSd, v_BKSd, attn_mask=mask)
+            return self._unfold(out, length)
+        # One query a row: two plain products over (kv heads · B) beat the CPU's fused attention, but for one row
+        # in bf16, whose view they would copy.
+        q = q_BTHd.view(batch, self.kv_heads, self.group, self.head_dim).transpose(0, 1).flatten(0, 1)
+        scores = torch.bmm(q * self.head_dim**-0.5, k_KBSd.flatten(0, 1).transpose(1, 2))
+        if bias is not None:
+            scores.view(self.kv_heads, batch, self.group, -1).add_(bias)
+        out = torch.bmm(scores.softmax(-1), v_KBSd.flatten(0, 1))
+        return out.view(self.kv_heads, batch, -1).transpose(0, 1).reshape(batch, 1, -1)
 
     def _attend(self, q_BTHd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, sight: Sight) -> Tensor:
         """(B, T, heads · head_dim): the values, weighted by softmax(q kᵀ / √head_dim)."""
@@ -183,26 +220,56 @@ def sight(config: ModelConfig, segments_BT: Tensor | None, length: int, like: Te
     return Sight(bias, None)
 
 
-def slots(
-    config: ModelConfig, positions_BT: Tensor, slots_B: Tensor, length: int, fresh: bool, dtype: torch.dtype
-) -> Slots:
-    """Where tokens at ``positions_BT`` of ``slots_B`` go in a cache of ``length`` positions, and what they see.
+def places(
+    config: ModelConfig, positions_BT: Tensor, pages_BP: Tensor, page: int, stored: Tensor, fresh: bool
+) -> Places:
+    """Where tokens at ``positions_BT`` go in a cache whose layers look like ``stored``, and what they see.
 
-    ``fresh``: the positions are 0 … T - 1, so that the tokens see nothing but each other.
+    Row b's pages, in the order of its positions, are ``pages_BP[b]``. ``fresh``: the positions are 0 … T - 1, so
+    that the tokens see nothing but each other.
     """
-    device = positions_BT.device
-    heads_K = torch.arange(config.num_kv_heads, device=device)
-    rows_BTK = (slots_B.view(-1, 1, 1) * config.num_kv_heads + heads_K) * length + positions_BT.unsqueeze(-1)
-    order = slots_B.tolist()
-    first, last = order[0], order[-1]
-    window = slice(first, last + 1) if order == list(range(first, last + 1)) else slots_B
+    heads, total, _ = stored.shape
+    places_BT = pages_BP.gather(1, positions_BT // page) * page + positions_BT % page
+    heads_K = torch.arange(heads, device=stored.device)
+    rows = (places_BT.unsqueeze(-1) + heads_K * total).flatten()
     if fresh:
-        return Slots(rows_BTK.flatten(), window, positions_BT.shape[1], None)
-    seen = int(positions_BT.max()) + 1
-    bias = _bias(
-        torch.arange(seen, device=device) <= positions_BT.unsqueeze(-1), config.num_heads // config.num_kv_heads, dtype
-    )
-    return Slots(rows_BTK.flatten(), window, seen, bias.unsqueeze(1))
+        return Places(rows, [], None)
+    lengths = (positions_BT.amax(1) + 1).tolist()
+    single = positions_BT.shape[1] == 1
+    if single and stored.dtype == torch.float32 and stored.device.type == "cpu" and sum(lengths) >= FAR * len(lengths):
+        # Row by row each reads its own positions as a view.
+        return Places(rows, [_window(pages_BP[row : row + 1], page, n, stored) for row, n in enumerate(lengths)], None)
+    seen = max(lengths)
+    window = _window(pages_BP, page, seen, stored)
+    if isinstance(window, Gathered):
+        seen = -(-seen // page) * page  # whole pages: a product over a part of them would copy it in bf16
+        window = window._replace(length=seen)
+    if single and min(lengths) == seen:
+        return Places(rows, [window], None)
+    sees = torch.arange(seen, device=stored.device) <= positions_BT.unsqueeze(-1)
+    return Places(rows, [window], _bias(sees, config.num_heads // config.num_kv_heads, stored.dtype))
+
+
+def _window(pages_BP: Tensor, page: int, length: int, stored: Tensor) -> slice | Gathered:
+    """What holds the first ``length`` positions of the sequences with these pages."""
+    read_BP = pages_BP[:, : -(-length // page)]
+    numbers = read_BP.flatten().tolist()
+    if len(pages_BP) == 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return slice(numbers[0] * page, numbers[0] * page + length)
+    heads, _, width = stored.shape
+    return Gathered(read_BP, length, stored.new_empty(2, heads, len(numbers), page * width))
+
+
+def _read(keys: Tensor, values: Tensor, window: slice | Gathered) -> tuple[Tensor, Tensor]:
+    """Keys and values (kv heads, B, positions read, head_dim) of a layer's (kv heads, positions, head_dim)."""
+    if isinstance(window, slice):
+        return keys[:, window].unsqueeze(1), values[:, window].unsqueeze(1)
+    heads, _, width = keys.shape
+    numbers, room = window.pages_BP.flatten(), window.room
+    for stored, copy in ((keys, room[0]), (values, room[1])):
+        torch.index_select(stored.view(heads, -1, copy.shape[-1]), 1, numbers, out=copy)
+    both = room.view(2, heads, len(window.pages_BP), -1, width)[:, :, :, : window.length]
+    return both[0], both[1]
 
 
 def _bias(seen_BTS: Tensor, group: int, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""Keys and values of the tokens that were seen: one row of positions a slot."""
+"""Keys and values of the tokens that were seen, in pages: a sequence's pages may lie anywhere."""
 
 from __future__ import annotations
 
@@ -10,33 +10,37 @@ from palmier.model.config import ModelConfig
 
 
 class KVCache:
-    """Keys and values of ``slots`` sequences of up to ``length`` positions, for every layer.
+    """``pages`` pages of ``page`` positions each, for every layer (Kwon et al. 2023, PagedAttention).
 
-    ``keys[layer]`` and ``values[layer]`` are (slots, num_kv_heads, length, head_dim). Nothing is
-    ever cleared: what a slot holds beyond the positions that were written is masked by the reader.
+    ``keys[layer]`` and ``values[layer]`` are (num_kv_heads, positions, head_dim); page i holds the positions
+    i · page … (i + 1) · page - 1, so that a sequence whose pages are neighbours is read as a view. One page more
+    than asked for, ``nowhere``, takes what a padded batch computes past a row's end. Nothing is ever cleared: what
+    a page holds beyond the positions that were written is masked by the reader.
     """
 
     def __init__(
         self,
         config: ModelConfig,
-        slots: int,
-        length: int,
+        pages: int,
+        page: int,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
     ) -> None:
-        if slots < 1 or length < 1:
-            raise Refusal(f"a cache needs at least one slot and one position, not {slots} and {length}")
-        if length > config.max_positions:
-            raise Refusal(f"a cache of {length} positions is longer than the model's {config.max_positions}")
+        if pages < 1 or page < 1:
+            raise Refusal(f"a cache needs at least one page of one position, not {pages} of {page}")
+        if page > config.max_positions:
+            raise Refusal(f"a page of {page} positions is longer than the model's {config.max_positions}")
         self.config = config
-        self.slots = slots
-        self.length = length
-        shape = (config.num_layers, slots, config.num_kv_heads, length, config.head_dim)
+        self.pages = pages
+        self.page = page
+        self.nowhere = pages
+        self.length = min(config.max_positions, pages * page)
+        """The longest sequence that the cache can hold."""
+        shape = (config.num_layers, config.num_kv_heads, (pages + 1) * page, config.head_dim)
         # Zeros, not empty memory: a masked NaN would still poison a weighted sum.
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
-        positions = torch.arange(length, device=device)
-        self.cos, self.sin = rotary_tables(config, positions, dtype)
+        self.cos, self.sin = rotary_tables(config, torch.arange(self.length, device=device), dtype)
         self.quarter = quarter_turn(config).to(self.keys)
 
     @property
@@ -48,9 +52,7 @@ class KVCache:
         """Memory of all keys and values, in bytes."""
         return 2 * self.keys.numel() * self.keys.element_size()
 
-    def copy(self, source: int, targets: list[int], length: int) -> None:
-        """Let slots ``targets`` hold the first ``length`` positions of slot ``source`` too."""
-        others = [slot for slot in targets if slot != source]
-        if others and length:
-            for stored in (self.keys, self.values):
-                stored[:, others, :, :length] = stored[:, source : source + 1, :, :length]
+
+def page_bytes(config: ModelConfig, page: int, itemsize: int) -> int:
+    """Memory of one page of ``page`` positions in numbers of ``itemsize`` bytes."""
+    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * page * itemsize

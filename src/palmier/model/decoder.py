@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palmier.errors import Refusal
-from palmier.model.attention import Rotary, quarter_turn, rotary_tables, sight, slots
+from palmier.model.attention import Rotary, places, quarter_turn, rotary_tables, sight
 from palmier.model.cache import KVCache
 from palmier.model.config import ModelConfig
 from palmier.model.layers import ParallelBlock, SequentialBlock, norm
@@ -37,13 +37,13 @@ class Backbone(nn.Module):
         *,
         segments_BT: Tensor | None = None,
         cache: KVCache | None = None,
-        slots_B: Tensor | None = None,
+        pages_BP: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (B, T, D) after the final norm; see Decoder.forward."""
         if cache is not None:
             if segments_BT is not None:
-                raise ValueError("packed segments and a cache exclude each other: a slot holds one sequence")
-            hidden: Tensor = self._cached(tokens_BT, positions_BT, cache, slots_B)
+                raise ValueError("packed segments and a cache exclude each other: a cache holds one sequence a row")
+            hidden: Tensor = self._cached(tokens_BT, positions_BT, cache, pages_BP)
             return hidden
         x_BTD = self.embed_tokens(tokens_BT)
         if positions_BT is None:
@@ -59,16 +59,20 @@ class Backbone(nn.Module):
     # Every step has another shape, so this is never compiled: blocks that were compiled for training
     # are called by their `cached`, past the compiled forward.
     @torch.no_grad()
-    def _cached(self, tokens_BT: Tensor, positions_BT: Tensor | None, cache: KVCache, slots_B: Tensor | None) -> Tensor:
+    def _cached(
+        self, tokens_BT: Tensor, positions_BT: Tensor | None, cache: KVCache, pages_BP: Tensor | None
+    ) -> Tensor:
         batch, length = tokens_BT.shape
         start = torch.arange(length, device=tokens_BT.device)
         fresh = positions_BT is None or (length > 1 and torch.equal(positions_BT, start.expand_as(positions_BT)))
         positions_BT = start.expand(batch, length) if positions_BT is None else positions_BT
         last = length - 1 if fresh else int(positions_BT.max())
-        if last >= cache.length:
-            raise Refusal(f"position {last} is beyond the cache's {cache.length} positions")
-        slots_B = torch.arange(batch, device=tokens_BT.device) if slots_B is None else slots_B
-        at = slots(self.config, positions_BT, slots_B, cache.length, fresh, cache.dtype)
+        pages_BP = torch.arange(batch, device=tokens_BT.device).unsqueeze(1) if pages_BP is None else pages_BP
+        held = min(cache.length, pages_BP.shape[1] * cache.page)
+        if last >= held:
+            raise Refusal(f"position {last} is beyond the cache's {held} positions for a sequence")
+        positions_BT = positions_BT.expand(batch, length)
+        at = places(self.config, positions_BT, pages_BP, cache.page, cache.keys[0], fresh)
         x_BTD = self.embed_tokens(tokens_BT)
         rotary = Rotary(cache.cos[positions_BT], cache.sin[positions_BT], cache.quarter)
         layer: Any
@@ -125,16 +129,17 @@ class Decoder(nn.Module):
         *,
         segments_BT: Tensor | None = None,
         cache: KVCache | None = None,
-        slots_B: Tensor | None = None,
+        pages_BP: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (B, T, D) after the final norm.
 
         ``positions_BT`` are 0, 1, … where not given. Without a cache a token sees itself and the
         tokens before it; ``segments_BT`` (0 = padding) keeps packed texts apart; right padding
-        needs nothing. With a cache, keys and values are written at ``positions_BT`` of
-        ``slots_B`` (0 … B - 1 where not given), and a token sees its slot's positions up to its own.
+        needs nothing. With a cache, keys and values are written at ``positions_BT`` of each row's pages,
+        ``pages_BP`` (one page a row, 0 … B - 1, where not given), and a token sees its row's positions
+        up to its own.
         """
-        hidden: Tensor = self.model(tokens_BT, positions_BT, segments_BT=segments_BT, cache=cache, slots_B=slots_B)
+        hidden: Tensor = self.model(tokens_BT, positions_BT, segments_BT=segments_BT, cache=cache, pages_BP=pages_BP)
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -10,13 +10,14 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from palmier.data.template import Template
 from palmier.data.tokenizer import Stream
 from palmier.feedback.store import StoredMessage
 from palmier.generate.requests import Event
 from palmier.generate.sampling import sample_seed
+from palmier.generate.stops import Stops
 from palmier.records import Answer, Conversation, Finish, Message, Sampling
 from palmier.serve.live import Live, Ticket
 
@@ -26,6 +27,14 @@ CHAT_TOKENS = 512
 """A chat's defaults: small models ramble above these."""
 
 
+class Told(NamedTuple):
+    """A token that was drawn, its log-prob, and the likeliest (token, log-prob) in its place, where asked for."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
 @dataclass(frozen=True)
 class Piece:
     """New text of sample ``index`` (possibly empty); ``finish`` stands on its last piece."""
@@ -33,6 +42,7 @@ class Piece:
     index: int
     text: str
     finish: Finish | None = None
+    told: Told | None = None
 
 
 class Turn:
@@ -41,11 +51,19 @@ class Turn:
     def __init__(self, live: Live, ticket: Ticket, stops: Sequence[str] = ()) -> None:
         self._live = live
         self._ticket = ticket
-        self._voices = [_Voice(ticket.template, stops) for _ in range(ticket.n)]
+        self._voices = [_Voice(ticket.template, Stops(stops)) for _ in range(ticket.n)]
 
     @property
     def version(self) -> str:
         return self._ticket.version
+
+    @property
+    def samples(self) -> int:
+        return self._ticket.n
+
+    @property
+    def template(self) -> Template:
+        return self._ticket.template
 
     @property
     def prompt_tokens(self) -> int:
@@ -53,7 +71,7 @@ class Turn:
 
     @property
     def completion_tokens(self) -> int:
-        return sum(len(voice.tokens) for voice in self._voices)
+        return sum(len(voice.told) for voice in self._voices)
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """Text as it is drawn. Whoever leaves early gives the request up, and its slots are free again."""
@@ -62,7 +80,10 @@ class Turn:
                 for event in events:
                     voice = self._voices[event.index]
                     if voice.finish is None:
-                        yield Piece(event.index, voice.hear(event), voice.finish)
+                        piece = voice.hear(event)
+                        if voice.finish and not event.finish:
+                            self._live.cancel(self._ticket, event.index)
+                        yield piece
                 if all(voice.finish for voice in self._voices):
                     return
         finally:
@@ -72,6 +93,10 @@ class Turn:
         """End what is not finished; `pieces` then ends too, with finish "cancelled"."""
         if self._ticket.unfinished:
             self._live.cancel(self._ticket)
+
+    def told(self, index: int) -> Sequence[Told]:
+        """The tokens of one sample so far."""
+        return self._voices[index].told
 
     def answers(self) -> list[Answer]:
         """What was said so far; samples that have not ended count as cancelled.
@@ -83,8 +108,8 @@ class Turn:
             Answer(
                 text=voice.text,
                 version=self.version,
-                tokens=tuple(voice.tokens),
-                logprobs=tuple(voice.logprobs),
+                tokens=tuple(told.token for told in voice.told),
+                logprobs=tuple(told.logprob for told in voice.told),
                 finish=voice.finish or "cancelled",
                 sampling=replace(sampling, seed=sample_seed(sampling.seed, index)),
             )
@@ -100,9 +125,11 @@ async def begin(
     n: int = 1,
     version: str | None = None,
     stops: Sequence[str] = (),
+    top_logprobs: int = 0,
 ) -> Turn:
-    """Ask a version for ``n`` answers. Raises what `Live.draw` raises."""
-    return Turn(live, await live.draw(conversation, sampling, n, version), stops)
+    """Ask a version for ``n`` answers. Raises what `Live.draw` raises, and Refusal for an empty stop string."""
+    Stops(stops)
+    return Turn(live, await live.draw(conversation, sampling, n, version, top_logprobs), stops)
 
 
 def fresh_seed() -> int:
@@ -141,42 +168,27 @@ class _Voice:
     """One sample: its tokens, and the text that is certain so far."""
 
     template: Template
-    stops: Sequence[str]
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
+    stops: Stops
+    told: list[Told] = field(default_factory=list)
     text: str = ""
     finish: Finish | None = None
-    _held: str = ""
 
     def __post_init__(self) -> None:
         self._stream = Stream(self.template.tokenizer)
 
-    def hear(self, event: Event) -> str:
+    def hear(self, event: Event) -> Piece:
         """Take one event in; returns the text that it makes certain."""
         self.finish = event.finish
-        fresh = ""
+        fresh, told = "", None
         if event.token is not None:
-            self.tokens.append(event.token)
-            self.logprobs.append(event.logprob)
+            told = Told(event.token, event.logprob, event.top)
+            self.told.append(told)
             if event.token not in self.template.stop_ids:
                 fresh = self._stream.push(event.token)
         if event.finish is not None:
             fresh += self._stream.flush()
-        fresh = self._until_stop(self._held + fresh)
+        fresh = self.stops.push(fresh, last=event.finish is not None)
+        if self.stops.found:
+            self.finish = "stop"
         self.text += fresh
-        return fresh
-
-    def _until_stop(self, text: str) -> str:
-        """``text`` up to a stop string; what might become one is held back for the next piece."""
-        found = [place for stop in self.stops if (place := text.find(stop)) >= 0]
-        if found:
-            self.finish, self._held = "stop", ""
-            return text[: min(found)]
-        keep = 0
-        if self.finish is None:
-            longest = max((len(stop) for stop in self.stops), default=1)
-            for length in range(1, min(longest, len(text) + 1)):
-                if any(stop.startswith(text[-length:]) for stop in self.stops):
-                    keep = length
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
+        return Piece(event.index, fresh, self.finish, told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palmier.errors import Refusal
 from palmier.records import Conversation, Finish, Message, Sampling
-from palmier.serve.chat import CHAT_TEMPERATURE, CHAT_TOP_P, Turn, begin, fresh_seed, server_event
+from palmier.serve.chat import CHAT_TEMPERATURE, CHAT_TOP_P, Told, Turn, begin, fresh_seed, server_event
 from palmier.serve.live import Stopped
 from palmier.serve.serving import Given, check_version, error_body, gone, stream
 
@@ -23,23 +23,19 @@ router = APIRouter(prefix="/v1")
 
 MOST_ANSWERS = 16
 MOST_STOPS = 4
+MOST_TOP_LOGPROBS = 20
 
 NEUTRAL: dict[str, list[Any]] = {
-    "frequency_penalty": [0],
     "function_call": ["none"],
     "functions": [[]],
-    "logit_bias": [{}],
-    "logprobs": [False],
     "metadata": [{}],
     "modalities": [["text"]],
     "parallel_tool_calls": [True, False],
-    "presence_penalty": [0],
     "response_format": [{"type": "text"}],
     "service_tier": ["auto", "default"],
     "store": [False],
     "tool_choice": ["none", "auto"],
     "tools": [[]],
-    "top_logprobs": [0],
 }
 """Fields that are not supported, and the values that ask for nothing: clients that always send them work."""
 
@@ -94,6 +90,13 @@ class Completion(BaseModel):
     temperature: float = CHAT_TEMPERATURE
     top_p: float = CHAT_TOP_P
     top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[Annotated[int, Field(ge=0)], float] = {}
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] = 0
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     seed: int | None = None
@@ -112,13 +115,27 @@ class Completion(BaseModel):
         seed = fresh_seed() if self.seed is None else self.seed
         # Without a limit an answer may fill the context, as OpenAI's may; the engine ends it there.
         limit = 1 << 30 if most is None else most
-        return Sampling(self.temperature, self.top_k, self.top_p, limit, seed)
+        return Sampling(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            max_tokens=limit,
+            seed=seed,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=tuple(sorted(self.logit_bias.items())),
+        )
 
     def stops(self) -> list[str]:
-        stops = [self.stop] if isinstance(self.stop, str) else self.stop
-        if "" in stops:
-            raise Refusal("stop: a stop string may not be empty")
-        return stops
+        return [self.stop] if isinstance(self.stop, str) else self.stop
+
+    def tops(self) -> int:
+        """How many of the likeliest tokens are told in each place. Raises Refusal where nothing would tell them."""
+        if self.top_logprobs and not self.logprobs:
+            raise Refusal("top_logprobs needs logprobs: set it to true, or leave top_logprobs out")
+        return self.top_logprobs
 
 
 @router.post("/chat/completions")
@@ -126,17 +143,25 @@ async def complete(serving: Given, request: Request, body: Completion) -> Respon
     """Answer a conversation, streaming or not, in OpenAI's shape."""
     conversation = Conversation(tuple(message.message() for message in body.messages))
     version = check_version(serving, body.model)
-    turn = await begin(serving.live, conversation, body.sampling(), n=body.n, version=version, stops=body.stops())
+    turn = await begin(
+        serving.live,
+        conversation,
+        body.sampling(),
+        n=body.n,
+        version=version,
+        stops=body.stops(),
+        top_logprobs=body.tops(),
+    )
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": turn.version}
     if body.stream:
-        return stream(_chunks(turn, head, body.n, body.stream_options.include_usage))
+        return stream(_chunks(turn, head, body))
     if not await _read(turn, request):
         return Response(status_code=499)  # nobody is there to read it
     choices = [
         {
             "index": index,
             "message": {"role": "assistant", "content": answer.text, "refusal": None},
-            "logprobs": None,
+            "logprobs": _logprobs(turn, turn.told(index)) if body.logprobs else None,
             "finish_reason": FINISHES[answer.finish],
         }
         for index, answer in enumerate(turn.answers())
@@ -181,21 +206,23 @@ async def _read(turn: Turn, request: Request) -> bool:
     return True
 
 
-async def _chunks(turn: Turn, head: dict[str, Any], n: int, include_usage: bool) -> AsyncGenerator[str, None]:
+async def _chunks(turn: Turn, head: dict[str, Any], body: Completion) -> AsyncGenerator[str, None]:
     head = head | {"object": "chat.completion.chunk"}
+    include_usage = body.stream_options.include_usage
     last = {"usage": None} if include_usage else {}
 
-    def chunk(index: int, delta: dict[str, Any], finish: str | None = None) -> str:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+    def chunk(index: int, delta: dict[str, Any], finish: str | None = None, logprobs: Any = None) -> str:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return server_event(head | {"choices": [choice]} | last)
 
-    for index in range(n):
+    for index in range(body.n):
         yield chunk(index, {"role": "assistant", "content": ""})
     try:
         async with aclosing(turn.pieces()) as pieces:
             async for piece in pieces:
-                if piece.text:
-                    yield chunk(piece.index, {"content": piece.text})
+                told = _logprobs(turn, [piece.told]) if body.logprobs and piece.told else None
+                if piece.text or (told and told["content"]):
+                    yield chunk(piece.index, {"content": piece.text}, logprobs=told)
                 if piece.finish:
                     yield chunk(piece.index, {}, FINISHES[piece.finish])
     except (Refusal, Stopped) as error:
@@ -204,6 +231,22 @@ async def _chunks(turn: Turn, head: dict[str, Any], n: int, include_usage: bool)
     if include_usage:
         yield server_event(head | {"choices": [], "usage": _usage(turn)})
     yield "data: [DONE]\n\n"
+
+
+def _logprobs(turn: Turn, drawn: Sequence[Told]) -> dict[str, Any]:
+    """OpenAI's shape of the tokens of an answer, the end token left out."""
+    template = turn.template
+
+    def named(token: int, logprob: float) -> dict[str, Any]:
+        spelt = template.tokenizer.token_bytes(token)
+        return {"token": spelt.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(spelt)}
+
+    content = [
+        named(told.token, told.logprob) | {"top_logprobs": [named(*one) for one in told.top]}
+        for told in drawn
+        if told.token not in template.stop_ids
+    ]
+    return {"content": content, "refusal": None}
 
 
 def _usage(turn: Turn) -> dict[str, int]:

@@ -59,11 +59,14 @@ class Stopped(Exception):
 class Ticket:
     """One request under way: made in the event loop, answered from the engine's thread."""
 
-    def __init__(self, conversation: Conversation, sampling: Sampling, n: int, version: str | None) -> None:
+    def __init__(
+        self, conversation: Conversation, sampling: Sampling, n: int, version: str | None, top_logprobs: int = 0
+    ) -> None:
         self.id = uuid.uuid4().hex
         self.conversation = conversation
         self.sampling = sampling
         self.n = n
+        self.top_logprobs = top_logprobs
         self.wanted = version
         self.version = ""
         self.template: Template
@@ -157,14 +160,19 @@ class Live:
     # ── for the event loop ───────────────────────────────────────────────────────────────
 
     async def draw(
-        self, conversation: Conversation, sampling: Sampling, n: int = 1, version: str | None = None
+        self,
+        conversation: Conversation,
+        sampling: Sampling,
+        n: int = 1,
+        version: str | None = None,
+        top_logprobs: int = 0,
     ) -> Ticket:
         """Begin to draw ``n`` answers by ``version`` (by the current one where it is None).
 
         Returns when the engine has taken the request. Raises Refusal (a prompt that is too
         long, no such version), QueueFull or Busy (ask again), Stopped.
         """
-        ticket = Ticket(conversation, sampling, n, version)
+        ticket = Ticket(conversation, sampling, n, version, top_logprobs)
         self._commands.put(lambda: self._place(ticket))
         if self._ended:
             raise Stopped("the engine has stopped: see the server's output, and start it again")
@@ -175,9 +183,9 @@ class Live:
             raise
         return ticket
 
-    def cancel(self, ticket: Ticket) -> None:
-        """Give up a request, from any thread; its unfinished samples end as "cancelled"."""
-        self._commands.put(lambda: self._cancel(ticket))
+    def cancel(self, ticket: Ticket, index: int | None = None) -> None:
+        """Give up a request or one of its samples, from any thread; what had not finished ends as "cancelled"."""
+        self._commands.put(lambda: self._cancel(ticket, index))
 
     def close(self) -> None:
         """End the thread; requests under way fail with Stopped."""
@@ -238,7 +246,8 @@ class Live:
                 self._wait(name, ticket)
                 return
             prompt = tuple(loaded.template.prompt(ticket.conversation))
-            _add(loaded, Request(ticket.id, prompt, ticket.sampling, loaded.template.stop_ids, ticket.n))
+            stop_ids = loaded.template.stop_ids
+            _add(loaded, Request(ticket.id, prompt, ticket.sampling, stop_ids, ticket.n, ticket.top_logprobs))
         except (Refusal, Stopped) as error:
             ticket.fail(error)
             return
@@ -286,13 +295,13 @@ class Live:
             else:
                 ticket.fail(error)
 
-    def _cancel(self, ticket: Ticket) -> None:
+    def _cancel(self, ticket: Ticket, index: int | None) -> None:
         for waiting in self._waiting.values():
             if ticket in waiting.tickets:
                 waiting.tickets.remove(ticket)
         for loaded in self._loaded.values():
             if ticket.id in loaded.tickets:
-                loaded.engine.cancel(ticket.id)
+                loaded.engine.cancel(ticket.id, index)
 
     def _step(self, loaded: Loaded) -> None:
         try:

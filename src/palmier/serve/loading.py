@@ -17,14 +17,13 @@ from palmier.scale.runtime import default_dtype
 from palmier.versions import Version
 
 if TYPE_CHECKING:
-    from palmier.model.config import ModelConfig
     from palmier.serve.live import Ticket
 
 SLOTS = 12
 """Answers that one version draws at the same time: nine to be ranked, and a few chats beside them."""
 
 CACHE_BYTES = 1 << 30
-"""Most memory for one version's keys and values; a large model's context is cut to fit."""
+"""Most memory for one version's keys and values; where it holds less than a model's context, that is cut to fit."""
 
 QUEUE = 64
 """Requests that may wait for a slot; one more is answered "ask again later"."""
@@ -69,15 +68,8 @@ def check(folder: Path) -> None:
     load_decoder(folder, default_dtype())
 
 
-def context_length(config: ModelConfig, itemsize: int) -> int:
-    """Positions a slot: the model's own, or as many as ``CACHE_BYTES`` hold."""
-    position = 2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize
-    return max(1, min(config.max_positions, CACHE_BYTES // (SLOTS * position)))
-
-
 def _engine(decoder: Decoder) -> Engine:
-    context = context_length(decoder.config, default_dtype().itemsize)
-    return Engine(decoder, slots=SLOTS, context=context, queue=QUEUE)
+    return Engine(decoder, slots=SLOTS, queue=QUEUE, memory=CACHE_BYTES)
 
 
 def _check_memory(version: Version, itemsize: int) -> None:

@@ -44,12 +44,9 @@ def try_out(template: Template, *asked: tuple[Reward | None, Sequence[Conversati
 def engine_for(
     policy: Decoder, template: Template, conversations: Sequence[Conversation], answers: int, max_tokens: int
 ) -> Engine:
-    """An engine on the policy's own tensors, with as many slots as there are answers or its cache has room for."""
-    config = policy.config
+    """An engine on the policy's own tensors that draws ``answers`` at once, as far as its cache has room."""
     context = max(len(template.prompt(conversation)) for conversation in conversations) + max_tokens
-    number = policy.output_weight.element_size()
-    slot = 2 * number * context * config.num_layers * config.num_kv_heads * config.head_dim
-    return Engine(policy, slots=max(1, min(answers, CACHE_BYTES // slot)), context=context)
+    return Engine(policy, slots=answers, context=context, memory=CACHE_BYTES)
 
 
 def drawn_order(count: int, episodes: int, iteration: int, seed: int) -> list[int]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from palmier.data.batches import NO_LOSS
+from palmier.errors import Refusal
 from palmier.records import Answer
 
 
@@ -29,7 +30,17 @@ class Rollout:
 
     @classmethod
     def of(cls, prompts: Sequence[Sequence[int]], answers: Sequence[Answer], padding: int) -> Rollout:
-        """The very ids that were drawn after the very ids that were asked, the shortest row first."""
+        """The very ids that were drawn after the very ids that were asked, the shortest row first.
+
+        Raises Refusal where an answer was drawn from another distribution than the one that its log-probs tell of:
+        the ratio of new to old policy would be biased from the first step on.
+        """
+        for answer in answers:
+            if not answer.sampling.faithful:
+                raise Refusal(
+                    "an answer was drawn greedily, or with top_k, top_p, min_p, a penalty or a logit_bias: learn from "
+                    "answers of the model's own distribution, at a temperature above 0 with all of these off"
+                )
         sizes = [len(p) + len(a.tokens) for p, a in zip(prompts, answers, strict=True)]
         order = sorted(range(len(sizes)), key=lambda place: sizes[place])
         shape = (len(sizes), max(sizes) - 1)

@@ -1,0 +1,43 @@
+"""Stop strings over text that comes in pieces: they are found across the borders of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from palmier.errors import Refusal
+
+
+class Stops:
+    """Lets text through up to the first stop string, and holds back what may be the beginning of one."""
+
+    def __init__(self, strings: Sequence[str]) -> None:
+        """Raises Refusal where a stop string is empty: it would stop every answer before its first character."""
+        if "" in strings:
+            raise Refusal("stop: a stop string may not be empty")
+        self._strings = tuple(strings)
+        self._held = ""
+        self.found = False
+
+    def push(self, text: str, *, last: bool = False) -> str:
+        """The text that is certain once ``text`` has come; with ``last`` nothing is held back.
+
+        After a stop string is ``found`` nothing more comes.
+        """
+        if self.found:
+            return ""
+        text = self._held + text
+        places = [place for string in self._strings if (place := text.find(string)) >= 0]
+        if places:
+            self.found, self._held = True, ""
+            return text[: min(places)]
+        keep = 0 if last else self._beginning(text)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def _beginning(self, text: str) -> int:
+        """The length of the longest end of ``text`` with which a stop string begins."""
+        longest = max((len(string) for string in self._strings), default=1)
+        for length in range(min(longest - 1, len(text)), 0, -1):
+            if any(string.startswith(text[-length:]) for string in self._strings):
+                return length
+        return 0

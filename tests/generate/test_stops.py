@@ -1,0 +1,47 @@
+"""Stop strings are found wherever the text is cut into pieces, and nothing of them comes through."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palmier.errors import Refusal
+from palmier.generate.stops import Stops
+
+
+def through(stops: Stops, pieces: list[str]) -> str:
+    return "".join(stops.push(piece, last=piece is pieces[-1]) for piece in pieces)
+
+
+def test_what_may_begin_a_stop_string_is_held_back_and_comes_when_it_does_not() -> None:
+    stops = Stops(["END", "ENOUGH"])
+    assert [stops.push(piece) for piece in ("abE", "EN", "ENx")] == ["ab", "E", "ENENx"]
+    assert not stops.found
+    assert stops.push("E", last=True) == "E"
+
+
+@given(
+    st.lists(st.text("ab\n", max_size=4), min_size=1, max_size=8),
+    st.lists(st.text("ab\n", min_size=1, max_size=3), max_size=3),
+)
+def test_however_it_is_cut_the_text_ends_before_the_first_stop_string(pieces: list[str], strings: list[str]) -> None:
+    stops = Stops(strings)
+    pieces = [*pieces, ""]
+    said = through(stops, pieces)
+    whole = "".join(pieces)
+    # Of several stop strings the one that is complete first counts, as it does while streaming.
+    ends = [length for length in range(len(whole) + 1) if any(string in whole[:length] for string in strings)]
+    if not ends:
+        assert (said, stops.found) == (whole, False)
+        return
+    assert stops.found
+    assert not any(string in said for string in strings)
+    assert whole.startswith(said)
+    assert whole[len(said) :].startswith(tuple(strings))
+    assert stops.push("more") == ""
+
+
+def test_an_empty_stop_string_is_refused() -> None:
+    with pytest.raises(Refusal, match="may not be empty"):
+        Stops(["a", ""])

@@ -1,0 +1,27 @@
+"""A minute of the load that `python -m experiments.soak` puts on a model for longer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from palmier.workspace import Workspace
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the process's memory is read from /proc"),
+]
+
+
+def test_a_minute_of_mixed_load_loses_nothing_and_nothing_grows(home: Callable[..., Workspace]) -> None:
+    from experiments.soak import soak
+
+    result = soak(home("varied"), minutes=1.0, users=16)
+    assert result.done > 50
+    assert result.given_up > 10
+    assert (result.stuck, result.requests_left, result.pages_left) == (0, 0, 0)
+    assert 0 < result.between_p50 <= result.between_p99 < 5
+    # A slope that is certainly above 20 MiB a minute is a leak; noise alone stays far below.
+    assert result.memory_slope_interval[0] < 20 * 2**20
