@@ -11,6 +11,8 @@ nearly half of its time. Activations, norms, keys and values keep their format.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,9 +42,9 @@ def quantise(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     for start in range(0, len(weight), TILE):
         rows = slice(start, start + TILE)
         wide = weight[rows].float()
-        # A row of zeros has any scale; the smallest normal number of bf16 and fp32 keeps the quotient finite.
+        # A row of zeros may have any scale but 0. The scale's rounding takes the largest number to 127.25 at most.
         scale[rows] = (wide.abs().amax(1) / LEVELS).clamp_(min=torch.finfo(dtype).tiny)
-        numbers[rows] = (wide / scale[rows].float().unsqueeze(1)).round_().clamp_(-LEVELS, LEVELS)
+        numbers[rows] = (wide / scale[rows].float().unsqueeze(1)).round_()
     return numbers, scale
 
 
@@ -52,7 +54,8 @@ def product(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None
     if len(rows) <= FEW and rows.shape[1] % LANES == 0 and x.dtype == torch.bfloat16 and x.device.type == "cpu":
         out = torch._weight_int8pack_mm(rows, weight, scale)
     else:
-        out = torch.cat([F.linear(rows, part.to(x.dtype)) for part in weight.split(TILE)], -1).mul_(scale)
+        tiles = (weight[start : start + TILE].to(x.dtype) for start in range(0, len(weight), TILE))
+        out = torch.cat([F.linear(rows, tile) for tile in tiles], -1).mul_(scale)
     if bias is not None:
         out = out + bias
     return out.view(*x.shape[:-1], len(weight))
@@ -100,10 +103,10 @@ class Int8Decoder(Decoder):
     def __init__(self, decoder: Decoder, dtype: torch.dtype) -> None:
         super().__init__(decoder.config)
         self.model = decoder.model
-        embedding = self.model.embed_tokens
-        self.model.embed_tokens = Int8Embedding(*quantise(embedding.weight.detach(), dtype))
+        embedding = Int8Embedding(*quantise(self.model.embed_tokens.weight.detach(), dtype))
+        self.model.embed_tokens = embedding  # type: ignore[assignment]  # it stands in for nn.Embedding
         if not self.config.tie_embeddings:
-            self.lm_head = _int8(decoder.lm_head, dtype)
+            self.lm_head = _int8(decoder.lm_head, dtype)  # type: ignore[assignment]  # it stands in for nn.Linear
         for block in self.model.layers:
             for name, packed in [(name, value) for name, value in vars(block).items() if isinstance(value, Packed)]:
                 setattr(block, name, _pack(block, packed, dtype))
@@ -136,7 +139,8 @@ class Int8Decoder(Decoder):
 
     @property
     def _head(self) -> Int8Embedding | Int8Linear:
-        return self.model.embed_tokens if self.config.tie_embeddings else self.lm_head
+        head: Any = self.model.embed_tokens if self.config.tie_embeddings else self.lm_head
+        return cast(Int8Embedding | Int8Linear, head)
 
 
 def to_int8(decoder: Decoder, dtype: torch.dtype = torch.bfloat16) -> Int8Decoder:
@@ -168,11 +172,13 @@ def _pack(block: nn.Module, packed: Packed, dtype: torch.dtype) -> PackedInt8:
     weight, scale = torch.cat([numbers for numbers, _ in parts]), torch.cat([scale for _, scale in parts])
     bias = None
     if any(layer.bias is not None for layer in packed.linears):
-        given = [layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in packed.linears]
+        given = [
+            layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in packed.linears
+        ]
         bias = torch.cat([part.detach().to(dtype) for part in given])
     sizes = [layer.out_features for layer in packed.linears]
-    weights, scales = weight.split(sizes), scale.split(sizes)
-    biases = [None] * len(sizes) if bias is None else bias.split(sizes)
+    weights, scales = weight.split_with_sizes(sizes), scale.split_with_sizes(sizes)
+    biases = [None] * len(sizes) if bias is None else bias.split_with_sizes(sizes)
     made = {layer: Int8Linear(*part) for layer, *part in zip(packed.linears, weights, scales, biases, strict=True)}
     _replace(block, made)
     return PackedInt8(weight, scale, bias)
