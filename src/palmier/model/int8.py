@@ -178,9 +178,9 @@ def _pack(block: nn.Module, packed: Packed, dtype: torch.dtype) -> PackedInt8:
         bias = torch.cat([part.detach().to(dtype) for part in given])
     sizes = [layer.out_features for layer in packed.linears]
     weights, scales = weight.split_with_sizes(sizes), scale.split_with_sizes(sizes)
-    biases = [None] * len(sizes) if bias is None else bias.split_with_sizes(sizes)
-    made = {layer: Int8Linear(*part) for layer, *part in zip(packed.linears, weights, scales, biases, strict=True)}
-    _replace(block, made)
+    biases = len(sizes) * [None] if bias is None else bias.split_with_sizes(sizes)
+    views = zip(packed.linears, weights, scales, biases, strict=True)
+    _replace(block, {layer: Int8Linear(part, own, added) for layer, part, own, added in views})
     return PackedInt8(weight, scale, bias)
 
 
