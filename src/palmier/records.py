@@ -83,7 +83,7 @@ class Sampling:
     repetition_penalty: float = 1.0  # above 1: what stands in prompt or answer already becomes less likely
     presence_penalty: float = 0.0  # above 0: what the answer already used becomes less likely
     frequency_penalty: float = 0.0  # the same, as often as it was used
-    logit_bias: tuple[tuple[int, float], ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()  # token ids, and what is added to the logit of each
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature <= 100.0:

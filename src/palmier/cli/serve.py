@@ -9,7 +9,7 @@ import sys
 import threading
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -22,6 +22,7 @@ def serve(
     port: int = 8000,
     home: Path | None = None,
     model: str | None = None,
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
     browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
 ) -> None:
     """Serve the chat and ranking pages, and the API, on this machine.
@@ -36,6 +37,8 @@ def serve(
     model
         Let this one answer from now on: a version (0002), a name that `palmier models` lists, a model's or a
         run's folder, a .gguf file or a repository of the hub.
+    precision
+        Number format of the weights; auto takes what is quickest here. int8 needs a quarter of fp32's memory.
     browser
         Open the chat page in the browser, where there is one.
     """
@@ -44,10 +47,11 @@ def serve(
     # torch takes a second to import: the port is checked before, so that a refusal is quick.
     from palmier.serve.app import Server, open_home
 
-    serving = open_home(workspace, model)
+    serving = open_home(workspace, model, precision)
     version = serving.versions.get(serving.live.state.current)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    print(f"Palmier: {version.label} (version {version.name}) answers at {address} — ranking at {address}/rank")
+    kind = f"version {version.name}, {serving.live.state.precision}"
+    print(f"Palmier: {version.label} ({kind}) answers at {address} — ranking at {address}/rank")
     print("Ctrl-C ends it.", flush=True)
     # The listener holds connections in its queue already, so the browser may come at once.
     if browser and has_screen():

@@ -64,12 +64,12 @@ class Engine:
             raise Refusal(f"queue is {queue}: at least one request must be able to wait")
         if slots < 1:
             raise Refusal(f"slots is {slots}: at least one sample must be able to run")
-        weight, config = decoder.output_weight, decoder.config
+        config, dtype = decoder.config, decoder.dtype
         longest = config.max_positions if context is None else context
         if not 1 <= longest <= config.max_positions:
             raise Refusal(f"a context of {longest} tokens: the model knows 1 … {config.max_positions} positions")
         page = min(_PAGE, longest)
-        size = page_bytes(config, page, weight.element_size())
+        size = page_bytes(config, page, dtype.itemsize)
         count = min(slots * -(-longest // page), memory // size - 1)  # one more is the cache's own
         if count < 1 or (context is not None and count * page < context):
             raise Refusal(
@@ -79,8 +79,8 @@ class Engine:
         self.decoder = decoder
         self.slots, self.context, self.queue = slots, min(longest, count * page), queue
         self.weights_version = 0
-        self._device = weight.device
-        self._cache = KVCache(config, count, page, weight.dtype, weight.device)
+        self._device = decoder.model.norm.weight.device
+        self._cache = KVCache(config, count, page, dtype, self._device)
         self._pages = Pages(count, page, apart=max(1, count // slots))
         self._schedule = Scheduler(self._pages, slots, self.context)
         self._groups: dict[str, Group] = {}

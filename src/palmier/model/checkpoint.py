@@ -19,6 +19,7 @@ from palmier.errors import Refusal
 from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder
 from palmier.model.heads import RewardModel
+from palmier.model.int8 import is_int8
 from palmier.workspace import read_json, write_json
 
 WEIGHTS = "model.safetensors"
@@ -35,6 +36,8 @@ def save(module: Decoder | RewardModel, folder: Path, dtype: torch.dtype | None 
 
     Weights are stored as ``dtype``, or as they are; a reward head always in fp32, as it is used.
     """
+    if is_int8(module):
+        raise Refusal(f"{folder}: a model with int8 weights is not saved, they are made again when it is loaded")
     config = module.config.to_hf()
     if isinstance(module, RewardModel):
         stem = config["architectures"][0].removesuffix("ForCausalLM")

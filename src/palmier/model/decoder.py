@@ -118,6 +118,16 @@ class Decoder(nn.Module):
         return decoder
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The number format of hidden states, keys and values."""
+        return self.model.norm.weight.dtype
+
+    @property
+    def precision(self) -> str:
+        """How the weights are held, in a word: fp32, bf16, fp16; int8 is ``Int8Decoder``'s."""
+        return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}.get(self.dtype, str(self.dtype))
+
+    @property
     def output_weight(self) -> Tensor:
         """The (V, D) matrix of the head: the embedding where they are tied."""
         return self.model.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight

@@ -19,6 +19,7 @@ from palmier.errors import Refusal
 from palmier.feedback.store import Store
 from palmier.model.gguf import embedded_model
 from palmier.models.names import resolve_model
+from palmier.scale.precision import Precision
 from palmier.serve import completions, conversations, ranking
 from palmier.serve.draws import Draws
 from palmier.serve.guard import Guard
@@ -57,9 +58,13 @@ async def rank_page() -> FileResponse:
 
 @pages.get("/health")
 async def health(serving: Given) -> JSONResponse:
-    """200 while the engine runs, 503 when it has died."""
+    """200 while the engine runs, 503 when it has died; which version answers, and in what precision."""
     state = serving.live.state
-    body = {"status": "ok" if serving.live.running else "stopped", "version": state.current}
+    body = {
+        "status": "ok" if serving.live.running else "stopped",
+        "version": state.current,
+        "precision": state.precision,
+    }
     return JSONResponse(body | {"under_way": state.under_way}, 200 if serving.live.running else 503)
 
 
@@ -107,10 +112,10 @@ def _same_files(version: Version, model: Path) -> bool:
     return True
 
 
-def open_home(workspace: Workspace, spec: str | None = None) -> Serving:
+def open_home(workspace: Workspace, spec: str | None = None, precision: Precision = "auto") -> Serving:
     """Load the version that answers, and the store. Raises Refusal."""
     first_version(workspace, spec)
-    live = Live(Versions(workspace))
+    live = Live(Versions(workspace), precision)
     try:
         store = Store(workspace.store)
         return Serving(workspace, Versions(workspace), live, store, Draws(workspace.draws, live))

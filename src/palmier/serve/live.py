@@ -22,6 +22,7 @@ from palmier.data.template import Template
 from palmier.errors import Refusal
 from palmier.generate.requests import Event, QueueFull, Request
 from palmier.records import Conversation, Sampling
+from palmier.scale.precision import Precision
 from palmier.serve.loading import Loaded, load
 from palmier.versions import Version
 
@@ -121,6 +122,7 @@ class State:
     """What the pages show: the version that answers, those in memory, what went wrong last."""
 
     current: str = ""
+    precision: str = ""
     loaded: tuple[str, ...] = ()
     loading: tuple[str, ...] = ()
     under_way: int = 0
@@ -138,12 +140,12 @@ class _Waiting:
 class Live:
     """The engines of a home's versions (or of one model) behind one thread. Raises Refusal where `current` can't be read."""
 
-    def __init__(self, versions: Source) -> None:
-        self._versions = versions
+    def __init__(self, versions: Source, precision: Precision = "auto") -> None:
+        self._versions, self._precision = versions, precision
         current = versions.current()
         if current is None:
             raise Refusal("no version of this home answers: run `palmier promote VERSION`")
-        self._loaded = {current.name: load(current)}
+        self._loaded = {current.name: load(current, precision)}
         self._current = self._followed = current.name
         self._waiting: dict[str, _Waiting] = {}
         self._problem = ""
@@ -275,7 +277,7 @@ class Live:
 
     def _load(self, name: str) -> None:
         self._waiting[name] = _Waiting()
-        future = self._loader.submit(lambda: load(self._versions.get(name)))
+        future = self._loader.submit(lambda: load(self._versions.get(name), self._precision))
         future.add_done_callback(lambda done: self._commands.put(lambda: self._loaded_one(name, done)))
 
     def _loaded_one(self, name: str, done: Future[Loaded]) -> None:
@@ -363,7 +365,8 @@ class Live:
 
     def _show(self) -> None:
         under_way = sum(len(loaded.tickets) for loaded in self._loaded.values())
-        state = State(self._current, tuple(self._loaded), tuple(self._waiting), under_way, self._problem)
+        precision = self._loaded[self._current].decoder.precision
+        state = State(self._current, precision, tuple(self._loaded), tuple(self._waiting), under_way, self._problem)
         if state != self.state:
             self.state = state
 

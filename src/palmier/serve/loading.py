@@ -13,6 +13,8 @@ from palmier.errors import Refusal
 from palmier.generate.engine import Engine
 from palmier.model.checkpoint import load as load_decoder
 from palmier.model.decoder import Decoder
+from palmier.scale import precision as precisions
+from palmier.scale.precision import Precision
 from palmier.scale.runtime import default_dtype
 from palmier.versions import Version
 
@@ -49,14 +51,15 @@ class Loaded:
         return _engine(self.decoder)
 
 
-def load(version: Version) -> Loaded:
+def load(version: Version, precision: Precision = "auto") -> Loaded:
     """Read a version from its folder. Raises Refusal where it is damaged or memory is too short."""
-    dtype = default_dtype()
+    count = precisions.parameters(version.folder)
+    precision = precisions.choose(precision, count)
     with contextlib.ExitStack() as until_loaded:
         hold = until_loaded.enter_context(version.hold())
-        _check_memory(version, dtype.itemsize)
+        _check_memory(version, count * precisions.BYTES[precision])
         template = Template.load(version.folder)
-        decoder = load_decoder(version.folder, dtype).eval()
+        decoder = precisions.load(version.folder, precision)
         loaded = Loaded(version, decoder, template, _engine(decoder), hold)
         until_loaded.pop_all()
     return loaded
@@ -72,11 +75,9 @@ def _engine(decoder: Decoder) -> Engine:
     return Engine(decoder, slots=SLOTS, queue=QUEUE, memory=CACHE_BYTES)
 
 
-def _check_memory(version: Version, itemsize: int) -> None:
-    """Refuse before the machine begins to swap; where the system does not tell, go on."""
-    stored = sum(path.stat().st_size for path in version.folder.glob("*.safetensors"))
-    # Weights are stored in 2 or 4 bytes a number; in 2 they may have to be widened to 4.
-    wanted = stored * (2 if itemsize == 4 else 1) + CACHE_BYTES
+def _check_memory(version: Version, weights: int) -> None:
+    """Refuse before the machine begins to swap with ``weights`` bytes more; where the system does not tell, go on."""
+    wanted = weights + CACHE_BYTES
     meminfo = Path("/proc/meminfo")
     if not meminfo.is_file():
         return

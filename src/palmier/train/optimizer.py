@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from palmier.errors import Refusal
+from palmier.model.int8 import is_int8
 from palmier.train.schedule import Schedule, factor
 
 EXACT = ("score.weight",)
@@ -85,6 +86,9 @@ class MasterAdamW:
         ``modules`` maps a name to (module, peak learning rate).
         """
         self.how = how
+        for name, (module, _) in modules.items():
+            if is_int8(module):
+                raise Refusal(f"{name}: int8 weights are for answering and can't be trained: load it as fp32 or bf16")
         self.parts = {name: _part(module, lr, how, dtype) for name, (module, lr) in modules.items()}
 
     def collect(self) -> None:

@@ -1,0 +1,50 @@
+"""In which number format a model answers: fp32, bf16 or int8 weights, chosen by what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from palmier.model import checkpoint
+from palmier.model.decoder import Decoder
+from palmier.model.int8 import to_int8
+from palmier.scale.runtime import default_dtype
+
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+
+SMALL = 16_000_000
+"""Parameters below which a decoding step takes 1 to 4 ms in bf16: a reader can't tell, so the weights stay as trained."""
+
+
+BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
+"""Memory of one weight."""
+
+
+def choose(precision: Precision, count: int) -> Precision:
+    """What a ``precision`` of auto means for a model of ``count`` parameters on this machine.
+
+    int8 where it was measured to be the quickest: torch's kernel for it takes bfloat16, and is good
+    for four rows at a time where the processor has AVX-512. Elsewhere, and for a model that is quick anyway, it is what training computes in.
+    """
+    if precision != "auto":
+        return precision
+    if default_dtype() == torch.float32:
+        return "fp32"
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return "int8" if wide and count >= SMALL else "bf16"
+
+
+def parameters(folder: Path) -> int:
+    """How many numbers the model in a Hugging Face folder has, by its config.json."""
+    return sum(one.numel() for one in Decoder(checkpoint.load_config(folder)).parameters())  # a shape: no memory
+
+
+def load(folder: Path, precision: Precision = "auto") -> Decoder:
+    """The decoder in a Hugging Face folder, ready to answer in this precision; raises Refusal as `checkpoint.load`."""
+    chosen = choose(precision, parameters(folder))
+    if chosen == "int8":
+        # Out of the stored numbers, which stay mapped to the file: never a second copy in memory.
+        return to_int8(checkpoint.load(folder))
+    return checkpoint.load(folder, torch.float32 if chosen == "fp32" else torch.bfloat16).eval()
