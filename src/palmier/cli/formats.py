@@ -50,7 +50,7 @@ def export(
         How matrices are stored: f16 and bf16 take 2 bytes a number, q8_0 a little more than 1.
     """
     from palmier.model.gguf_export import export_gguf
-    from palmier.workspace import resolve_model
+    from palmier.models.names import resolve_model
 
     folder = resolve_model(model)
     _refuse_to_replace(out)
