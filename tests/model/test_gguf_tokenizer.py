@@ -10,7 +10,7 @@ from typing import Any
 import gguf
 import pytest
 import tokenizers
-from tokenizers import AddedToken, decoders, models, trainers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from palmier.data.template import Template
 from palmier.data.tokenizer import SPECIALS, Tokenizer
@@ -59,8 +59,8 @@ def test_our_own_tokenizer(own: Tokenizer, tmp_path: Path) -> None:
     for text in (*LINES, *texts(400, 0)):
         assert theirs.tokenize(text) == own.encode(text), repr(text)
         assert theirs.tokenize(text, start=True) == own.encode(text), "a start token was added"
-    typed = "x <|im_end|> y"
-    assert theirs.tokenize(typed) == own.encode(typed)
+    for typed in SPECIALS:
+        assert theirs.tokenize(f"x {typed} y") == own.encode(f"x {typed} y"), "what a person types is plain text"
     assert theirs.tokenize("<|im_start|>user\nHi<|im_end|>", special=True)[0] == own.id("<|im_start|>")
     talk = [
         {"role": "user", "content": "Hi 12"},
@@ -114,15 +114,24 @@ def test_smollm2s_tokenizer(real_data: Path, tmp_path: Path) -> None:
     assert Template.load(tmp_path).system == "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
 
+PUBLISHED = {
+    "llama-bpe": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "qwen2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+}
+"""As the tokenizer.json of Llama 3 and of Qwen2 write them."""
+
+
 @pytest.mark.parametrize("pre", ["llama-bpe", "qwen2"])
 def test_the_patterns_of_llama3_and_qwen(pre: str, tmp_path: Path) -> None:
     """Merges learnt over words cut by the pattern; digits by threes are Llama 3's, one by one Qwen's."""
     backend = tokenizers.Tokenizer(models.BPE(ignore_merges=pre == "llama-bpe"))
-    backend.pre_tokenizer, backend.decoder = gguf_tokenizer.PRE_TOKENIZERS[pre](), decoders.ByteLevel()
+    split = pre_tokenizers.Split(Regex(PUBLISHED[pre]), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Sequence([split, byte_level]), decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=600,
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIALS],
-        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     backend.train_from_iterator([*LINES, *texts(200, 4)], trainer)
@@ -138,6 +147,26 @@ def test_the_patterns_of_llama3_and_qwen(pre: str, tmp_path: Path) -> None:
     for text in (*LINES, "a<tool>b", *texts(50, 6)):
         assert back.encode(text) == ours.encode(text), repr(text)
     assert back.size == ours.size  # rows without a token became none
+
+
+def test_a_word_that_is_a_token_is_taken_whole_by_llama3_alone(tmp_path: Path) -> None:
+    """ "abc" is a token that no merge leads to: b and c are merged first."""
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab", "bc", "abc", "<|im_end|>"]
+    merges, kinds = ["b c", "a b"], [1] * 259 + [3]
+    for pre, expected in (("llama-bpe", [258]), ("qwen2", [tokens.index("a"), 257])):
+        values = {"model": "gpt2", "pre": pre, "tokens": tokens, "token_type": kinds, "merges": merges}
+        values = {f"tokenizer.ggml.{key}": value for key, value in values.items()} | {
+            "tokenizer.ggml.eos_token_id": 259
+        }
+        built = gguf_tokenizer.build(values, 260)
+        assert built.encode("abc").ids == expected
+        folder = tmp_path / pre
+        folder.mkdir()
+        built.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text(json.dumps(gguf_tokenizer.settings(values, 64)))
+        theirs = in_llama_cpp(folder, 260, tmp_path / f"{pre}.gguf")
+        assert theirs.tokenize("abc") == expected
+        assert pre_name(tmp_path / f"{pre}.gguf") == pre
 
 
 def test_a_start_token_that_the_tokenizer_adds_is_added_there(own: Tokenizer, tmp_path: Path) -> None:
