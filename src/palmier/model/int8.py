@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from palmier.errors import Refusal
 from palmier.model.decoder import Decoder
-from palmier.model.layers import Packed
+from palmier.model.layers import Packed, RMSNorm
 
 LEVELS = 127
 """Largest whole number: -127 … 127, the same on both sides of 0."""
@@ -87,6 +87,27 @@ class Int8Embedding(nn.Module):
         return self.weight[tokens] * self.scale[tokens].unsqueeze(-1)
 
 
+class FixedRMSNorm(nn.Module):
+    """RMSNorm whose weight never changes: ``weight`` (D,).
+
+    The mean of (x, -x) is 0 and its variance is the mean of x², so that one LayerNorm over the two is
+    it. For a single row that kernel takes half the time of torch's RMSNorm, which is eight small ones.
+    """
+
+    def __init__(self, weight: Tensor, eps: float) -> None:
+        super().__init__()
+        self.weight = _fixed(weight)
+        self.eps = eps
+        self._twice = torch.cat((weight, weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, D) → (…, D)."""
+        size = len(self.weight)
+        if x.numel() > size:
+            return F.rms_norm(x, (size,), self.weight, self.eps)
+        return F.layer_norm(torch.cat((x, -x), -1), (2 * size,), self._twice, None, self.eps)[..., :size]
+
+
 class PackedInt8:
     """What ``layers.Packed`` is, of int8 layers: their weights lie side by side from the start, and stay there."""
 
@@ -116,6 +137,10 @@ class Int8Decoder(Decoder):
             parameter.requires_grad_(False)
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
+        for owner in list(self.model.modules()):
+            for name, norm in list(owner.named_children()):
+                if isinstance(norm, RMSNorm):
+                    setattr(owner, name, FixedRMSNorm(norm.weight.detach(), norm.eps))
         self.eval()
 
     @property
