@@ -30,6 +30,7 @@ from palmier.generate.requests import Completion, Event, QueueFull, Request
 from palmier.generate.sampling import Rows, sample, sample_seed
 from palmier.model.cache import KVCache
 from palmier.model.decoder import Decoder
+from palmier.model.int8 import is_int8
 from palmier.records import Finish
 
 Progress = Callable[[int, int], None]
@@ -207,7 +208,10 @@ class Engine:
         """Take note of new weights: raise ``weights_version`` and forget all that the old ones computed.
 
         A sample that is running keeps its tokens so far; their keys and values are computed again.
+        Raises Refusal for int8 weights, which are never trained: whoever trains holds other ones.
         """
+        if is_int8(self.decoder):
+            raise Refusal("int8 weights never change: give an engine whose policy is trained the fp32 or bf16 one")
         self.weights_version += 1
         for row in self._rows:
             row.cached = 0
