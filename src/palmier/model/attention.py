@@ -26,6 +26,29 @@ class Rotary(NamedTuple):
         return x_BTHd * self.cos.unsqueeze(-2) + (x_BTHd @ self.quarter) * self.sin.unsqueeze(-2)
 
 
+class Rolled(NamedTuple):
+    """`Rotary` of pairs (i, i + head_dim / 2) for inference: half a roll brings each number to its partner.
+
+    ``cos`` and ``sin`` are (…, T, 1, head_dim), the sines of the first half negated. A third of
+    the product's time, which is mostly the fixed cost of a product.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __call__(self, x_BTHd: Tensor) -> Tensor:
+        """What ``Rotary`` gives, with two roundings instead of three."""
+        return torch.addcmul(x_BTHd * self.cos, x_BTHd.roll(x_BTHd.shape[-1] // 2, -1), self.sin)
+
+
+def turn(config: ModelConfig, rotary: Rotary) -> Rotary | Rolled:
+    """The quickest way for inference to do what ``rotary`` does; made once a step, shared by all layers."""
+    if config.family == "palm":
+        return rotary
+    first, second = rotary.sin.chunk(2, -1)
+    return Rolled(rotary.cos.unsqueeze(-2), torch.cat((-first, second), -1).unsqueeze(-2))
+
+
 def rotary_tables(config: ModelConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every position's angles, each of shape (*positions, head_dim).
 
@@ -101,7 +124,7 @@ class Attention(nn.Module):
         out: Tensor = self.o_proj(self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), sight))
         return out
 
-    def cached(self, qk: Tensor, v: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Slots) -> Tensor:
+    def cached(self, qk: Tensor, v: Tensor, rotary: Rotary | Rolled, keys: Tensor, values: Tensor, at: Slots) -> Tensor:
         """The same through one layer's ``keys`` and ``values`` (slots, kv heads, length, head_dim).
 
         ``qk`` are queries and keys side by side, ``v`` values, as projected: (B, T, width).

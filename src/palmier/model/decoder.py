@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palmier.errors import Refusal
-from palmier.model.attention import Rotary, quarter_turn, rotary_tables, sight, slots
+from palmier.model.attention import Rotary, quarter_turn, rotary_tables, sight, slots, turn
 from palmier.model.cache import KVCache
 from palmier.model.config import ModelConfig
 from palmier.model.layers import ParallelBlock, SequentialBlock, norm
@@ -70,7 +70,7 @@ class Backbone(nn.Module):
         slots_B = torch.arange(batch, device=tokens_BT.device) if slots_B is None else slots_B
         at = slots(self.config, positions_BT, slots_B, cache.length, fresh, cache.dtype)
         x_BTD = self.embed_tokens(tokens_BT)
-        rotary = Rotary(cache.cos[positions_BT], cache.sin[positions_BT], cache.quarter)
+        rotary = turn(self.config, Rotary(cache.cos[positions_BT], cache.sin[positions_BT], cache.quarter))
         layer: Any
         for index, layer in enumerate(self.layers):
             x_BTD = layer.cached(x_BTD, rotary, cache.keys[index], cache.values[index], at)

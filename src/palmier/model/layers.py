@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from palmier.model.attention import Attention, Rotary, Sight, Slots
+from palmier.model.attention import Attention, Rolled, Rotary, Sight, Slots
 from palmier.model.config import ModelConfig
 
 
@@ -115,7 +115,7 @@ class ParallelBlock(nn.Module):
         out: Tensor = x + self.self_attn(normed, rotary, sight) + self.mlp(normed)
         return out
 
-    def cached(self, x: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Slots) -> Tensor:
+    def cached(self, x: Tensor, rotary: Rotary | Rolled, keys: Tensor, values: Tensor, at: Slots) -> Tensor:
         """The same through this layer's part of the cache, for inference."""
         qk, v, gate, up = self._packed(self.input_layernorm(x), self._sizes)
         return x + self.self_attn.cached(qk, v, rotary, keys, values, at) + self.mlp.mix(gate, up)
@@ -140,7 +140,7 @@ class SequentialBlock(nn.Module):
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
-    def cached(self, x: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Slots) -> Tensor:
+    def cached(self, x: Tensor, rotary: Rotary | Rolled, keys: Tensor, values: Tensor, at: Slots) -> Tensor:
         """The same through this layer's part of the cache, for inference."""
         qk, v = self._packed_qkv(self.input_layernorm(x), self._sizes)
         x = x + self.self_attn.cached(qk, v, rotary, keys, values, at)
