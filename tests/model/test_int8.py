@@ -20,7 +20,7 @@ from palmier.model.cache import KVCache
 from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder
 from palmier.model.heads import RewardModel
-from palmier.model.int8 import FEW, TILE, Int8Linear, product, quantise, to_int8
+from palmier.model.int8 import FEW, TILE, FixedRMSNorm, Int8Linear, product, quantise, to_int8
 from palmier.model.layers import Packed
 from palmier.train.optimizer import MasterAdamW, Optimization
 
@@ -59,6 +59,7 @@ def test_a_row_of_zeros_stays_zero_and_a_damaged_one_damaged() -> None:
     weight = drawn(3, 32)
     weight[1], weight[2, 5] = 0.0, float("nan")
     numbers, scale = quantise(weight, torch.bfloat16)
+    assert scale[1] > 0, "0 / 0 as a whole number is whatever the processor makes of it"
     out = product(drawn(2, 32).bfloat16(), numbers, scale)
     assert torch.isfinite(out[:, 0]).all()
     assert (out[:, 1] == 0).all()
@@ -69,7 +70,7 @@ def test_a_row_of_zeros_stays_zero_and_a_damaged_one_damaged() -> None:
 @pytest.mark.parametrize("width", [32, 96, 576, 48, 33, 20, 1])
 @pytest.mark.parametrize("outputs", [1, 7, 128])
 def test_a_product_equals_float64s(rows: int, width: int, outputs: int) -> None:
-    """Widths that are no multiple of 32 are what torch's kernel gets wrong, or dies of."""
+    """Widths that are no whole vectors (33, 20, 1) are what torch's kernel dies of."""
     numbers, scale = quantise(drawn(outputs, width, seed=1), torch.bfloat16)
     bias = drawn(outputs, seed=2).bfloat16()
     for dtype, digits in ((torch.bfloat16, 2.0**-7), (torch.float32, 1e-6)):
@@ -155,6 +156,18 @@ def test_layers_that_share_an_input_are_one_memory_and_may_have_biases() -> None
         assert 0 < (one - near).abs().max() < 0.05
     assert isinstance(block.a, Int8Linear)
     assert block.b.weight.data_ptr() == packed.weight.data_ptr() + 5 * 32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_norm_of_one_row_or_many_equals_float64s(rows: int, dtype: torch.dtype) -> None:
+    weight = (1 + 0.3 * drawn(96)).to(dtype)
+    x = (0.01 * drawn(rows, 1, 96, seed=1) + 0.02).to(dtype)
+    exact = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double()
+    found = FixedRMSNorm(weight, 1e-5)(x)
+    assert found.dtype == dtype
+    assert found.shape == x.shape
+    assert ((found.double() - exact).abs() / exact.abs()).max() < (2.0**-8 if dtype == torch.bfloat16 else 1e-5)
 
 
 @pytest.mark.parametrize("name", ["palm", "llama_untied"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,15 @@ def test_without_a_compiler_int8_answers_all_the_same(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.strip() == "5", done.stderr
+
+
+def test_the_example_of_the_models_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "assistant").mkdir()
+    checkpoint.save(Decoder.create(ModelConfig.palm(97, 64, 2, 4, max_positions=32), 0), tmp_path / "assistant")
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "model.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    exec(compile(example, str(page), "exec"), {})
+    assert capsys.readouterr().out.strip() == "int8 torch.bfloat16"

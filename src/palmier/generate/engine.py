@@ -26,6 +26,7 @@ from palmier.generate.sampling import Rows, sample, sample_seed
 from palmier.generate.scheduler import Group, Sample, Scheduler
 from palmier.model.cache import KVCache, page_bytes
 from palmier.model.decoder import Decoder
+from palmier.model.int8 import is_int8
 from palmier.records import Finish
 
 Progress = Callable[[int, int], None]
@@ -198,7 +199,10 @@ class Engine:
         """Take note of new weights: raise ``weights_version`` and forget all that the old ones computed.
 
         A sample that is running keeps its tokens so far; their keys and values are computed again.
+        Raises Refusal for int8 weights, which are never trained: whoever trains holds other ones.
         """
+        if is_int8(self.decoder):
+            raise Refusal("int8 weights never change: give an engine whose policy is trained the fp32 or bf16 one")
         self.weights_version += 1
         for one in list(self._schedule.running):
             self._schedule.interrupt(one)

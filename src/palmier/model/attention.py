@@ -30,6 +30,29 @@ class Rotary(NamedTuple):
         return x_BTHd * self.cos.unsqueeze(-2) + (x_BTHd @ self.quarter) * self.sin.unsqueeze(-2)
 
 
+class Rolled(NamedTuple):
+    """`Rotary` of pairs (i, i + head_dim / 2) for inference: half a roll brings each number to its partner.
+
+    ``cos`` and ``sin`` are (…, T, 1, head_dim), the sines of the first half negated. A third of
+    the product's time, which is mostly the fixed cost of a product.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __call__(self, x_BTHd: Tensor) -> Tensor:
+        """What ``Rotary`` gives, with two roundings instead of three."""
+        return torch.addcmul(x_BTHd * self.cos, x_BTHd.roll(x_BTHd.shape[-1] // 2, -1), self.sin)
+
+
+def turn(config: ModelConfig, rotary: Rotary) -> Rotary | Rolled:
+    """The quickest way for inference to do what ``rotary`` does; made once a step, shared by all layers."""
+    if config.family == "palm":
+        return rotary
+    first, second = rotary.sin.chunk(2, -1)
+    return Rolled(rotary.cos.unsqueeze(-2), torch.cat((-first, second), -1).unsqueeze(-2))
+
+
 def rotary_tables(config: ModelConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every position's angles, each of shape (*positions, head_dim).
 
@@ -126,7 +149,9 @@ class Attention(nn.Module):
         out: Tensor = self.o_proj(self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), sight))
         return out
 
-    def cached(self, qk: Tensor, v: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Places) -> Tensor:
+    def cached(
+        self, qk: Tensor, v: Tensor, rotary: Rotary | Rolled, keys: Tensor, values: Tensor, at: Places
+    ) -> Tensor:
         """The same through one layer's ``keys`` and ``values`` (kv heads, positions, head_dim).
 
         ``qk`` are queries and keys side by side, ``v`` values, as projected: (B, T, width).
@@ -149,7 +174,7 @@ class Attention(nn.Module):
         out_BTD: Tensor = self.o_proj(mixed)
         return out_BTD
 
-    def _queries_and_keys(self, qk: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+    def _queries_and_keys(self, qk: Tensor, rotary: Rotary | Rolled) -> tuple[Tensor, Tensor]:
         """Queries (B, T, heads, head_dim) and keys (B, T, kv heads, head_dim), normed and turned, of ``cached``'s qk."""
         # Side by side first: a product over a strided slice would run as one tiny product a token.
         qk_BTHd = qk.contiguous().view(*qk.shape[:2], self.heads + self.kv_heads, self.head_dim)

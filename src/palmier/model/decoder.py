@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palmier.errors import Refusal
-from palmier.model.attention import Rotary, places, quarter_turn, rotary_tables, sight
+from palmier.model.attention import Rotary, places, quarter_turn, rotary_tables, sight, turn
 from palmier.model.cache import KVCache
 from palmier.model.config import ModelConfig
 from palmier.model.layers import ParallelBlock, SequentialBlock, norm
@@ -74,7 +74,7 @@ class Backbone(nn.Module):
         positions_BT = positions_BT.expand(batch, length)
         at = places(self.config, positions_BT, pages_BP, cache.page, cache.keys[0], fresh)
         x_BTD = self.embed_tokens(tokens_BT)
-        rotary = Rotary(cache.cos[positions_BT], cache.sin[positions_BT], cache.quarter)
+        rotary = turn(self.config, Rotary(cache.cos[positions_BT], cache.sin[positions_BT], cache.quarter))
         layer: Any
         for index, layer in enumerate(self.layers):
             x_BTD = layer.cached(x_BTD, rotary, cache.keys[index], cache.values[index], at)

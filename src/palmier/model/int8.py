@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from palmier.errors import Refusal
 from palmier.model.decoder import Decoder
-from palmier.model.layers import Packed
+from palmier.model.layers import Packed, RMSNorm
 
 LEVELS = 127
 """Largest whole number: -127 … 127, the same on both sides of 0."""
@@ -29,7 +29,8 @@ FEW = 16
 again for every four rows. Beyond, they are widened first and multiplied as usual."""
 
 LANES = 32
-"""The kernel takes this many inputs at a time, and forgets those that are left over."""
+"""The kernel takes whole vectors of inputs; where some are left over it reads on past the row, and the process
+dies. Measured, it wants a multiple of 16 with AVX-512 and of 8 with AVX2: this is on the safe side of both."""
 
 TILE = 4096
 """Rows of weights that are widened at a time: as bf16 they still fit into a cache."""
@@ -86,6 +87,27 @@ class Int8Embedding(nn.Module):
         return self.weight[tokens] * self.scale[tokens].unsqueeze(-1)
 
 
+class FixedRMSNorm(nn.Module):
+    """RMSNorm whose weight never changes: ``weight`` (D,).
+
+    The mean of (x, -x) is 0 and its variance is the mean of x², so that one LayerNorm over the two is
+    it. For a single row that kernel takes half the time of torch's RMSNorm, which is eight small ones.
+    """
+
+    def __init__(self, weight: Tensor, eps: float) -> None:
+        super().__init__()
+        self.weight = _fixed(weight)
+        self.eps = eps
+        self._twice = torch.cat((weight, weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, D) → (…, D)."""
+        size = len(self.weight)
+        if x.numel() > size:
+            return F.rms_norm(x, (size,), self.weight, self.eps)
+        return F.layer_norm(torch.cat((x, -x), -1), (2 * size,), self._twice, None, self.eps)[..., :size]
+
+
 class PackedInt8:
     """What ``layers.Packed`` is, of int8 layers: their weights lie side by side from the start, and stay there."""
 
@@ -115,6 +137,10 @@ class Int8Decoder(Decoder):
             parameter.requires_grad_(False)
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
+        for owner in list(self.model.modules()):
+            for name, norm in list(owner.named_children()):
+                if isinstance(norm, RMSNorm):
+                    setattr(owner, name, FixedRMSNorm(norm.weight.detach(), norm.eps))
         self.eval()
 
     @property

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from palmier.model.attention import Attention, Places, Rotary, Sight
+from palmier.model.attention import Attention, Places, Rolled, Rotary, Sight
 from palmier.model.config import ModelConfig
 
 
@@ -120,7 +120,7 @@ class ParallelBlock(nn.Module):
         out: Tensor = x + self.self_attn(normed, rotary, sight) + self.mlp(normed)
         return out
 
-    def cached(self, x: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Places) -> Tensor:
+    def cached(self, x: Tensor, rotary: Rotary | Rolled, keys: Tensor, values: Tensor, at: Places) -> Tensor:
         """The same through this layer's part of the cache, for inference."""
         qk, v, gate, up = self._packed(self.input_layernorm(x), self._sizes)
         return x + self.self_attn.cached(qk, v, rotary, keys, values, at) + self.mlp.mix(gate, up)
@@ -145,7 +145,7 @@ class SequentialBlock(nn.Module):
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
-    def cached(self, x: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, at: Places) -> Tensor:
+    def cached(self, x: Tensor, rotary: Rotary | Rolled, keys: Tensor, values: Tensor, at: Places) -> Tensor:
         """The same through this layer's part of the cache, for inference."""
         qk, v = self._packed_qkv(self.input_layernorm(x), self._sizes)
         x = x + self.self_attn.cached(qk, v, rotary, keys, values, at)
