@@ -40,6 +40,8 @@ _PADDING = 1.25
 """How much larger than its tokens a padded prefill batch may be …"""
 _CHEAP = 128
 """… beside so many tokens, which cost less than another pass over the weights."""
+_ROUND = 16
+"""In bf16, prefill widths are multiples of it: oneDNN makes and keeps a kernel for every shape that it meets."""
 
 
 class Engine:
@@ -229,10 +231,12 @@ class Engine:
 
     def _feed(self, batch: list[tuple[Sample, int]]) -> None:
         """Compute keys and values of each sample's next tokens."""
+        starts = [one.cached for one, _ in batch]
         longest = max(size for _, size in batch)
+        if self._cache.dtype != torch.float32:
+            longest = min(-(-longest // _ROUND) * _ROUND, self.context - max(starts))
         # Right padding is harmless: it is written past a sample's text, or nowhere.
         pieces = [one.tokens[one.cached : one.cached + size] + [0] * (longest - size) for one, size in batch]
-        starts = [one.cached for one, _ in batch]
         positions_BT = None
         if any(starts):
             positions_BT = self._tensor([list(range(start, start + longest)) for start in starts])
