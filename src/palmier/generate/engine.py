@@ -253,7 +253,7 @@ class Engine:
         positions_B1 = self._tensor([[one.cached] for one in ready])
         table_BP = self._table(ready, max(len(one.tokens) for one in ready))
         hidden_B1D = self.decoder(tokens_B1, positions_B1, cache=self._cache, pages_BP=table_BP)
-        logits_BV = self.decoder.logits(hidden_B1D[:, 0]).cpu()
+        logits_BV = self.decoder.sharp_logits(hidden_B1D[:, 0]).cpu()
         drawn = sample(logits_BV, self._settings, [one.drawn for one in ready])
         events = []
         tokens, logprobs = drawn.tokens_B.tolist(), drawn.logprobs_B.tolist()
