@@ -118,6 +118,25 @@ def test_bfloat16_stays_close_to_float32() -> None:
     assert (rough - exact).abs().mean() < 0.05
 
 
+@pytest.mark.parametrize("name", SHAPES)
+@torch.no_grad()
+def test_sharp_logits_are_an_fp32_product_for_the_likeliest_tokens(name: str) -> None:
+    """The last layer in fp32 where bf16 noise moves the ratio (trl#4303)."""
+    module = decoder(SHAPES[name])
+    hidden_BD = module(tokens(8, 30))[:, -1]
+    assert torch.equal(module.sharp_logits(hidden_BD), module.logits(hidden_BD))
+    half, hidden_BD = module.bfloat16(), 4 * hidden_BD.bfloat16()
+    exact_BV = hidden_BD.float() @ half.output_weight.float().T * half.config.logit_scale
+    sharp_BV, rough_BV = half.sharp_logits(hidden_BD), half.logits(hidden_BD)
+    best_BK = rough_BV.topk(32, dim=-1).indices
+    torch.testing.assert_close(sharp_BV.gather(1, best_BK), exact_BV.gather(1, best_BK), atol=1e-5, rtol=1e-5)
+    error, rough_error = (
+        (logits_BV.log_softmax(-1) - exact_BV.log_softmax(-1)).gather(1, best_BK[:, :4]).abs().max()
+        for logits_BV in (sharp_BV, rough_BV)
+    )
+    assert error < 0.1 * rough_error
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_a_temperature_that_is_none_is_an_error(temperature: float) -> None:
     module = decoder(SHAPES["palm"])

@@ -41,6 +41,8 @@ _PADDING = 1.25
 """How much larger than its tokens a padded prefill batch may be …"""
 _CHEAP = 128
 """… beside so many tokens, which cost less than another pass over the weights."""
+_ROUND = 16
+"""In bf16, prefill widths are multiples of it: oneDNN makes and keeps a kernel for every shape that it meets."""
 
 
 class Engine:
@@ -233,10 +235,12 @@ class Engine:
 
     def _feed(self, batch: list[tuple[Sample, int]]) -> None:
         """Compute keys and values of each sample's next tokens."""
+        starts = [one.cached for one, _ in batch]
         longest = max(size for _, size in batch)
+        if self._cache.dtype != torch.float32:
+            longest = min(-(-longest // _ROUND) * _ROUND, self.context - max(starts))
         # Right padding is harmless: it is written past a sample's text, or nowhere.
         pieces = [one.tokens[one.cached : one.cached + size] + [0] * (longest - size) for one, size in batch]
-        starts = [one.cached for one, _ in batch]
         positions_BT = None
         if any(starts):
             positions_BT = self._tensor([list(range(start, start + longest)) for start in starts])
@@ -253,7 +257,7 @@ class Engine:
         positions_B1 = self._tensor([[one.cached] for one in ready])
         table_BP = self._table(ready, max(len(one.tokens) for one in ready))
         hidden_B1D = self.decoder(tokens_B1, positions_B1, cache=self._cache, pages_BP=table_BP)
-        logits_BV = self.decoder.logits(hidden_B1D[:, 0]).cpu()
+        logits_BV = self.decoder.sharp_logits(hidden_B1D[:, 0]).cpu()
         drawn = sample(logits_BV, self._settings, [one.drawn for one in ready])
         events = []
         tokens, logprobs = drawn.tokens_B.tolist(), drawn.logprobs_B.tolist()
