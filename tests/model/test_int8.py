@@ -230,3 +230,20 @@ def test_perplexity_of_wikitext_is_within_a_percent_of_bf16s(tmp_path: Path) -> 
 
 def _nats(module: Decoder, row: Tensor) -> Tensor:
     return nn.functional.cross_entropy(module.logits(module(row[None, :-1]))[0], row[1:])
+
+
+@pytest.mark.parametrize("name", ["palm", "llama"])
+def test_the_likeliest_tokens_logits_are_an_fp32_product_of_the_rows_alone(name: str) -> None:
+    module = to_int8(decoder({"palm": PALM, "llama": LLAMA}[name]))
+    hidden_BD = drawn(5, module.config.hidden_size).to(torch.bfloat16)
+    best_BK = module.logits(hidden_BD).topk(4, dim=-1).indices
+    exact_BV = hidden_BD.double() @ module.output_weight.double().t() * module.config.logit_scale
+    rows_BKD = module.head_rows(best_BK)
+    assert rows_BKD.dtype == torch.float32
+    torch.testing.assert_close(
+        module.sharp_logits(hidden_BD).gather(1, best_BK).double(), exact_BV.gather(1, best_BK), atol=0.0, rtol=1e-2
+    )
+    exact_BK = torch.einsum("bkd,bd->bk", rows_BKD.double(), hidden_BD.double()) * module.config.logit_scale
+    torch.testing.assert_close(
+        module.sharp_logits(hidden_BD).gather(1, best_BK).double(), exact_BK, atol=1e-5, rtol=1e-5
+    )

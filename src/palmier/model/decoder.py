@@ -159,6 +159,10 @@ class Decoder(nn.Module):
         """fp32 logits (…, V) of hidden states (…, D), scaled as the family does."""
         return F.linear(hidden, self.output_weight).float() * self.config.logit_scale
 
+    def head_rows(self, tokens: Tensor) -> Tensor:
+        """The head's fp32 rows (…, D) of some tokens (…)."""
+        return self.output_weight[tokens].float()
+
     def sharp_logits(self, hidden_BD: Tensor) -> Tensor:
         """``logits`` (B, V) of which the likeliest of each row come from an fp32 product.
 
@@ -167,9 +171,8 @@ class Decoder(nn.Module):
         told of, and they hold most of the sum over the vocabulary, over whose rest the errors average out.
         """
         logits_BV = self.logits(hidden_BD)
-        weight = self.output_weight
-        if weight.dtype == torch.float32:
+        if self.dtype == torch.float32:
             return logits_BV
         best_BK = logits_BV.topk(min(SHARP, logits_BV.shape[1]), dim=-1, sorted=False).indices
-        exact_BK = torch.bmm(weight[best_BK].float(), hidden_BD.float().unsqueeze(-1)).squeeze(-1)
+        exact_BK = torch.bmm(self.head_rows(best_BK), hidden_BD.float().unsqueeze(-1)).squeeze(-1)
         return logits_BV.scatter_(1, best_BK, exact_BK * self.config.logit_scale)

@@ -157,6 +157,10 @@ class Int8Decoder(Decoder):
         """fp32 logits (…, V) of hidden states (…, D), scaled as the family does."""
         return product(hidden, self._head.weight, self._head.scale).float() * self.config.logit_scale
 
+    def head_rows(self, tokens: Tensor) -> Tensor:
+        """The head's fp32 rows (…, D) of some tokens (…)."""
+        return self._head.weight[tokens].float() * self._head.scale[tokens].float().unsqueeze(-1)
+
     def train(self, mode: bool = True) -> Int8Decoder:
         """Evaluation mode alone: raises Refusal where training is asked for."""
         if mode:
