@@ -152,17 +152,17 @@ def test_one_sample_of_several_is_cancelled_and_the_others_go_on(palm: Decoder) 
     engine = Engine(palm, slots=2)
     request = Request("a", prompt(9), Sampling(1.0, max_tokens=9, seed=4), n=4)
     engine.add(request)
-    engine.step()
-    engine.step()
+    told: dict[int, list[Event]] = defaultdict(list)
+    for event in engine.step() + engine.step():
+        told[event.index].append(event)
     assert engine.cancel("a", 1)
     assert not engine.cancel("a", 1)
     assert not engine.cancel("a", 3), "it has not started"
-    told: dict[int, list[Event]] = defaultdict(list)
     for event in drain(engine):
         told[event.index].append(event)
     assert told[1][-1].finish == "cancelled"
-    assert len(told[1]) == 1
-    for index in (2, 3):
+    assert len(told[1]) <= 3
+    for index in (0, 2, 3):
         assert tuple(event.token for event in told[index]) == by_hand(palm, request, index).tokens
     assert engine.pages[0] == 0
     assert not engine.busy

@@ -142,7 +142,7 @@ class Engine:
         self._end(group, len(indices))
         return True
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self) -> list[Event]:
         """Do one round of prefill and decoding; return one event for each token that was drawn."""
         events, self._cancelled = self._cancelled, []
@@ -196,6 +196,16 @@ class Engine:
             [Completion(tuple(tokens[r.id, i]), tuple(logprobs[r.id, i]), finishes[r.id, i]) for i in range(r.n)]
             for r in requests
         ]
+
+    def forget(self) -> None:
+        """Be as new: no text is in the cache, and its pages are taken in their first order.
+
+        What comes next is then a function of weights and requests alone, to the last bit: what a resumed run must
+        draw again may not depend on what was asked before. Raises RuntimeError where the engine is not idle.
+        """
+        if self.busy:
+            raise RuntimeError("Engine.forget needs an idle engine: its samples would lose their texts")
+        self._pages.reset()
 
     def weights_changed(self) -> None:
         """Take note of new weights: raise ``weights_version`` and forget all that the old ones computed.

@@ -38,6 +38,7 @@ def rollout(
         )
         for i, conversation in enumerate(conversations)
     ]
+    engine.forget()
     answers = []
     for request, completions in zip(requests, engine.run(requests, progress), strict=True):
         seeds = [sample_seed(request.sampling.seed, j) for j in range(n)]
