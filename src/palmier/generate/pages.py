@@ -26,7 +26,7 @@ class Pages:
         self.count, self.page = count, page
         self._starts = range(0, count, apart)
         self._holders = [0] * count
-        self._empty = dict.fromkeys(range(count - 1, -1, -1))  # in order: the last one is taken first
+        self._empty = dict.fromkeys(reversed(range(count)))  # in order: the last one is taken first
         self._left: OrderedDict[int, None] = OrderedDict()
         """Entered pages that nobody holds, the one left first in front."""
         self._entries: dict[tuple[int, tuple[int, ...]], int] = {}
@@ -111,8 +111,12 @@ class Pages:
                     self._empty[page] = None
 
     def forget(self) -> None:
-        """Drop the index: nothing that was computed so far is found again."""
-        self._empty |= self._left
+        """Drop the index: nothing that was computed so far is found again.
+
+        Where nobody holds a page, all is as it was at the beginning: what is computed from here on lies in the same
+        pages as it would in a new cache, and is equal to the bit.
+        """
+        self._empty = dict.fromkeys(page for page in reversed(range(self.count)) if not self._holders[page])
         self._left.clear()
         self._entries.clear()
         self._keys.clear()
