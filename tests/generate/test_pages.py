@@ -80,8 +80,16 @@ def test_forgetting_drops_the_index_and_keeps_the_holders() -> None:
     assert pages.find([1, 2], 0, ROOT) == pages.find([5, 6], 0, ROOT) == []
     assert pages.held == 2
     pages.release(held)
-    assert pages.available == 4
-    assert len({pages.take() for _ in range(4)}) == 4
+    pages.forget()
+    assert [pages.take(), pages.take(), pages.take(), pages.take(), pages.take()] == [0, 1, 2, 3, None]
+
+
+def test_after_forgetting_pages_are_taken_as_in_a_new_cache() -> None:
+    pages, new = Pages(6, 1, apart=6), Pages(6, 1, apart=6)
+    for text in [fill(pages, [1, 2]), fill(pages, [7, 8, 9])]:
+        pages.release(text)
+    pages.forget()
+    assert [pages.take() for _ in range(6)] == [new.take() for _ in range(6)]
 
 
 def test_whatever_happens_no_page_is_lost_or_given_twice() -> None:

@@ -76,7 +76,7 @@ BIAS = ((2, 1.5), (5, -3.0), (17, 0.5))
         Sampling(1.3, logit_bias=BIAS),
         Sampling(0.8, 20, 0.95, 9, 4, 0.02, 1.3, 0.2, 0.3, BIAS),
     ],
-    ids=str,
+    ids=lambda s: "-".join(f"{k}={v}" for k, v in vars(s).items() if v != getattr(Sampling(), k)) or "plain",
 )
 def test_draws_follow_the_exact_distribution(sampling: Sampling) -> None:
     logits_V = torch.randn(VOCAB, generator=torch.Generator().manual_seed(5)) * 1.5

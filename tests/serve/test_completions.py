@@ -217,7 +217,7 @@ def test_a_stopped_sample_frees_its_row_while_the_others_go_on(home: Callable[..
         cancel = engine.cancel
         engine.cancel = lambda id, index=None: ended.append(index) or cancel(id, index)
         stopped = complete(server, **wish, stop=["a"]).json()["choices"]
-        assert (engine.running, engine.pages[0]) == (0, 0)
+        wait_until(lambda: (engine.running, engine.pages[0]) == (0, 0))
     assert len({choice["message"]["content"] for choice in free}) > 1
     for whole, cut in zip(free, stopped, strict=True):
         assert cut["message"]["content"] == whole["message"]["content"].partition("a")[0]

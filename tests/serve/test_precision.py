@@ -41,7 +41,7 @@ def test_serve_answers_in_the_precision_that_was_asked_for(home: Callable[..., W
 
 
 def test_a_version_that_is_loaded_later_has_the_same_precision(home: Callable[..., Workspace]) -> None:
-    live = Live(home("first", "second"), "int8")
+    live = Live(Versions(home("first", "second")), "int8")
     try:
 
         async def scene() -> None:

@@ -205,7 +205,7 @@ class Engine:
         """
         if self.busy:
             raise RuntimeError("Engine.forget needs an idle engine: its samples would lose their texts")
-        self._pages.reset()
+        self._pages.forget()
 
     def weights_changed(self) -> None:
         """Take note of new weights: raise ``weights_version`` and forget all that the old ones computed.

@@ -26,7 +26,7 @@ class Pages:
         self.count, self.page = count, page
         self._starts = range(0, count, apart)
         self._holders = [0] * count
-        self._empty = self._all()
+        self._empty = dict.fromkeys(reversed(range(count)))  # in order: the last one is taken first
         self._left: OrderedDict[int, None] = OrderedDict()
         """Entered pages that nobody holds, the one left first in front."""
         self._entries: dict[tuple[int, tuple[int, ...]], int] = {}
@@ -111,23 +111,16 @@ class Pages:
                     self._empty[page] = None
 
     def forget(self) -> None:
-        """Drop the index: nothing that was computed so far is found again."""
-        self._empty |= self._left
+        """Drop the index: nothing that was computed so far is found again.
+
+        Where nobody holds a page, all is as it was at the beginning: what is computed from here on lies in the same
+        pages as it would in a new cache, and is equal to the bit.
+        """
+        self._empty = dict.fromkeys(page for page in reversed(range(self.count)) if not self._holders[page])
         self._left.clear()
         self._entries.clear()
         self._keys.clear()
         self._nodes.clear()
-
-    def reset(self) -> None:
-        """Be as new; raises RuntimeError where somebody holds a page."""
-        if self.held:
-            raise RuntimeError(f"{self.held} pages are held")
-        self.forget()
-        self._empty = self._all()
-
-    def _all(self) -> dict[int, None]:
-        """All pages in order: the last one is taken first."""
-        return dict.fromkeys(range(self.count - 1, -1, -1))
 
     def _forget(self, page: int) -> None:
         del self._entries[self._keys.pop(page)], self._nodes[page]

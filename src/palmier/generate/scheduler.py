@@ -116,7 +116,7 @@ class Scheduler:
                 budget -= size
                 begun.add(beginning)
                 chosen.append((sample, size))
-        return [(sample, size) for sample, size in chosen if sample.runs]
+        return chosen
 
     def decode(self) -> list[Sample]:
         """Samples that lack their last token alone, each with a page for it."""
