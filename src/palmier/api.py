@@ -50,15 +50,20 @@ class Drawing:
     stops: tuple[str, ...]
 
 
-def load(name: str | Path | None = None, *, home: str | Path | None = None) -> Model:
+def load(
+    name: str | Path | None = None, *, home: str | Path | None = None, precision: Precision = "auto"
+) -> Model:
     """A model in memory, by name: ``palmier.load("smollm2")``.
 
     ``name`` is what every ``--model`` takes: a name that `palmier models` lists, a folder, a run, a
     version, a .gguf file or a repository of the hub (fetched where it is not here). None is the
-    version of the home that answers, in a new home SmolLM2-135M-Instruct. Raises Refusal.
+    version of the home that answers, in a new home SmolLM2-135M-Instruct. ``precision`` is the weights'
+    number format, fp32, bf16 or int8; auto takes what is quickest here. Raises Refusal.
     """
+    if precision not in get_args(Precision):
+        raise Refusal(f"precision {precision!r} is none: choose one of {', '.join(get_args(Precision))}")
     workspace = Workspace(Path(home).expanduser()) if home else Workspace.default()
-    return Model(_version(name, workspace))
+    return Model(_version(name, workspace), precision)
 
 
 class Model:
@@ -68,10 +73,10 @@ class Model:
     text, or several, before which an answer ends. Every method raises Refusal for what it can't take: an unknown setting, a prompt longer than the context.
     """
 
-    def __init__(self, version: Version) -> None:
+    def __init__(self, version: Version, precision: Precision) -> None:
         self.name = version.name
         self.folder = version.folder
-        self._live = Live(_Alone(version))
+        self._live = Live(_Alone(version), precision)
         # Also when the program ends: a thread in the midst of a product must not outlive its memory.
         self._close = weakref.finalize(self, Live.close, self._live)
 
@@ -87,6 +92,11 @@ class Model:
     def close(self) -> None:
         """Free the memory and end the engine; what is under way ends with a Refusal."""
         self._close()
+
+    @property
+    def precision(self) -> str:
+        """How the weights are held: fp32, bf16 or int8."""
+        return self._live.answering.decoder.precision
 
     @property
     def context(self) -> int:

@@ -54,14 +54,13 @@ class Version:
             yield
 
     def _lock(self, kind: int, otherwise: str) -> IO[bytes]:
-        # A model's folder that is no version of a home has no card; no number names it, so nobody deletes it by one.
-        none = self.folder.is_dir() and not (self.folder / CARD).exists()
         try:
-            card = Path(os.devnull if none else self.folder / CARD).open("rb")
+            card = (self.folder / CARD).open("rb")
         except FileNotFoundError:
+            if self.folder.is_dir():
+                # A model's folder that is no version of a home: no number names it, so nobody deletes it by one.
+                return Path(os.devnull).open("rb")
             raise Refusal(f"there is no version {self.name!r} any more") from None
-        if none:
-            return card
         try:
             fcntl.flock(card, kind | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import cyclopts
 
-from palmier.cli.generate import HOME, MODEL, SEED, STOP, settings, write
+from palmier.cli.generate import HOME, MODEL, PRECISION, SEED, STOP, settings, write
 from palmier.cli.options import Option, options, take
 from palmier.errors import Refusal
 from palmier.records import Conversation, Message
@@ -23,6 +23,7 @@ OWN = {
     "model": MODEL,
     "system": Option(str, "", "how the assistant should behave: a system prompt"),
     "home": HOME,
+    "precision": PRECISION,
     "stop": STOP,
     "seed": SEED,
 }
@@ -46,10 +47,11 @@ def chat_command() -> cyclopts.App:
     from palmier.api import DEFAULTS
     from palmier.records import Sampling
 
-    def command(model: str | None = None, system: str = "", home: Path | None = None, **given: Any) -> None:
+    def command(system: str = "", **given: Any) -> None:
+        source = {name: given.pop(name, OWN[name].default) for name in ("model", "home", "precision")}
         sampling = settings(given)
         person = sys.stdin.isatty() and sys.stdout.isatty()
-        with _loaded(model, home, person) as loaded:
+        with _loaded(source, person) as loaded:
             talk = Talk(loaded, system, sampling)
             if person:
                 _in_the_terminal(talk)
@@ -150,14 +152,15 @@ def _through_a_pipe(talk: Talk) -> None:
 
 
 @contextlib.contextmanager
-def _loaded(model: str | None, home: Path | None, person: bool) -> Iterator[Model]:
+def _loaded(source: dict[str, Any], person: bool) -> Iterator[Model]:
     from rich.console import Console
 
     from palmier.api import load
 
     with contextlib.ExitStack() as waiting:
         if person:
-            waiting.enter_context(Console(stderr=True).status(f"Loading {model or 'the assistant'}"))
-        loaded = load(model, home=home)
+            name = source["model"] or "the assistant"
+            waiting.enter_context(Console(stderr=True).status(f"Loading {name}"))
+        loaded = load(source["model"], home=source["home"], precision=source["precision"])
     with loaded:
         yield loaded

@@ -9,7 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 
@@ -26,6 +26,9 @@ MODEL = Option(
     "a name that `palmier models` lists, a folder, run, version, .gguf or repository; by default what the home answers with",
 )
 HOME = Option(Path | None, None, "folder of versions and models; by default $PALMIER_HOME or ~/.palmier")
+PRECISION = Option(
+    Literal["auto", "fp32", "bf16", "int8"], "auto", "number format of the weights; auto takes what is quickest here"
+)
 STOP = Option(tuple[str, ...], (), "a text before which an answer ends; may be given several times")
 SEED = Option(int | None, None, "what the draws are made of; a new one each time where not given")
 
@@ -38,6 +41,7 @@ OWN = {
     "file": Option(Path | None, None, 'many prompts: JSONL of {"prompt": "…"} or {"messages": […]} a line'),
     "out": Option(Path | None, None, "with --file: write the answers here, whole at the end; can be resumed"),
     "home": HOME,
+    "precision": PRECISION,
     "stop": STOP,
     "seed": SEED,
 }
@@ -133,7 +137,7 @@ def _controls(character: str) -> bool:
 def _load(own: dict[str, Any]) -> Model:
     from palmier.api import load
 
-    return load(own["model"], home=own["home"])
+    return load(own["model"], home=own["home"], precision=own["precision"])
 
 
 def _prompt(prompt: str | None) -> str:
@@ -158,7 +162,7 @@ def _many(own: dict[str, Any], sampling: dict[str, Any]) -> None:
     with _load(own) as model:
         for line in lines:
             _check(model, line)
-        deciding = {"model": str(model.folder.resolve()), "n": own["n"], **sampling}
+        deciding = {"model": str(model.folder.resolve()), "precision": model.precision, "n": own["n"]} | sampling
         answers = Answers(own["out"], lines, deciding, fresh_seed())
         try:
             _answer(model, answers, own["n"], sampling | {"seed": answers.seed})
