@@ -16,7 +16,7 @@ import weakref
 from collections.abc import AsyncGenerator, Container, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from palmier.errors import Refusal
 from palmier.generate.requests import QueueFull
@@ -24,6 +24,7 @@ from palmier.generate.sampling import prompt_seed
 from palmier.model.gguf import embedded_model
 from palmier.models.names import resolve_model
 from palmier.records import Answer, Conversation, Message, Sampling
+from palmier.scale.precision import Precision
 from palmier.serve.chat import CHAT_TEMPERATURE, CHAT_TOKENS, CHAT_TOP_P, Turn, begin, fresh_seed
 from palmier.serve.live import Live, Stopped
 from palmier.serve.loading import SLOTS
@@ -50,9 +51,7 @@ class Drawing:
     stops: tuple[str, ...]
 
 
-def load(
-    name: str | Path | None = None, *, home: str | Path | None = None, precision: Precision = "auto"
-) -> Model:
+def load(name: str | Path | None = None, *, home: str | Path | None = None, precision: Precision = "auto") -> Model:
     """A model in memory, by name: ``palmier.load("smollm2")``.
 
     ``name`` is what every ``--model`` takes: a name that `palmier models` lists, a folder, a run, a

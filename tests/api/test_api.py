@@ -270,3 +270,11 @@ def test_what_is_loaded_by_which_name(models: Models, tmp_path: Path, monkeypatc
     os.truncate(home.models / "owner" / "name" / "model.safetensors", 1000)
     with pytest.raises(Refusal, match="owner/name"):
         palmier.load("owner/name", home=home.home)
+
+
+def test_the_weights_are_held_as_asked(models: Models) -> None:
+    for asked in ("fp32", "bf16", "int8"):
+        with palmier.load(models["varied"], precision=asked) as model:  # type: ignore[arg-type]  # a loop over its values
+            assert model.precision == asked
+    with pytest.raises(Refusal, match="precision 'fp8' is none: choose one of auto, fp32, bf16, int8"):
+        palmier.load(models["varied"], precision="fp8")  # type: ignore[arg-type]  # what a person may write

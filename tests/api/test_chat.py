@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ MARK = "› "
 
 def test_a_conversation_in_a_terminal(models: Models) -> None:
     with terminal("chat", "--model", str(models["first"]), "--temperature", "0", NO_COLOR="1") as screen:
-        assert "first. /help lists" in screen.until(MARK)
+        assert re.search(r"first \((bf16|fp32)\)\. /help lists", screen.until(MARK))
         screen.press("Who are you?\n")
         assert SENTENCES["first"] in screen.until(MARK)
         screen.press("/nonsense\n")

@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import palmier
 from palmier import Model, Sampling
 from palmier.cli import app
 from palmier.feedback.scoring import read_answered
@@ -122,11 +124,19 @@ def test_a_bad_line_is_refused_with_its_number_before_any_is_answered(
     assert sorted(path.name for path in prompts.parent.iterdir()) == ["prompts.jsonl"]
 
 
+@pytest.fixture(scope="module")
+def exact(models: Models) -> Iterator[Model]:
+    """In fp32, where an answer does not depend on what is answered beside it."""
+    with palmier.load(models["varied"], precision="fp32") as model:
+        yield model
+
+
 def test_a_file_of_prompts_becomes_a_file_of_answers(
-    models: Models, varied: Model, prompts: Path, capsys: pytest.CaptureFixture[str]
+    models: Models, exact: Model, prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = prompts.with_name("answers.jsonl")
     words = ["generate", "--file", str(prompts), "--n", "2", "--model", str(models["varied"]), *DRAW]
+    words += ["--precision", "fp32"]
     assert app.run([*words, "--out", str(out)]) == 0
     found = capsys.readouterr()
     assert found.out == ""
@@ -136,10 +146,10 @@ def test_a_file_of_prompts_becomes_a_file_of_answers(
     assert written[4]["note"] == "é"
     for index, line in enumerate(written):
         asked = line["messages"][0]["content"]
-        expected = varied.generate(asked, 2, seed=prompt_seed(6, index), **SAME)
+        expected = exact.generate(asked, 2, seed=prompt_seed(6, index), **SAME)
         assert [one["text"] for one in line["answers"]] == [one.text for one in expected]
         again = Sampling(**line["answers"][1]["sampling"])
-        assert varied.generate(asked, **vars(again))[0].text == line["answers"][1]["text"]
+        assert exact.generate(asked, **vars(again))[0].text == line["answers"][1]["text"]
     assert [len(one.answers) for one in read_answered(out)] == [2] * 5, "palmier reward score reads it"
     assert sorted(path.name for path in prompts.parent.iterdir()) == ["answers.jsonl", "prompts.jsonl"]
     assert app.run(words) == 0
@@ -217,6 +227,7 @@ def test_other_settings_than_those_begun_with_are_refused_by_name(
     partial = prompts.with_name("out.jsonl.partial")
     settings = {
         "model": str(models["varied"].resolve()),
+        "precision": "fp32",
         "n": 1,
         "stop": [],
         "temperature": 0.4,
@@ -226,6 +237,9 @@ def test_other_settings_than_those_begun_with_are_refused_by_name(
     settings |= {field.name: field.default for field in fields(Sampling) if field.name not in settings}
     partial.write_text(json.dumps({"settings": settings | {"max_tokens": 9, "seed": 77}}) + "\n")
     words = ["generate", "--file", str(prompts), "--out", str(out), "--model", str(models["varied"])]
+    words += ["--precision", "fp32"]
+    assert app.run([*words[:-1], "int8", "--max-tokens", "9"]) == 2
+    assert "was begun with precision fp32, not int8" in capsys.readouterr().err
     assert app.run(words) == 2
     assert "was begun with max_tokens 9, not 512" in capsys.readouterr().err
     assert app.run([*words, "--max-tokens", "9", "--n", "2"]) == 2

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cyclopts
@@ -113,7 +112,7 @@ def _in_the_terminal(talk: Talk) -> None:
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     # Readline must know which characters take no room: they stand between \001 and \002.
     mark = "› " if plain else "\001\033[1;32m\002› \001\033[0m\002"
-    print(f"{talk.model.name}. /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends.")
+    print(f"{talk.model.name} ({talk.model.precision}). /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends.")
     while not talk.ended:
         try:
             line = input(mark)
