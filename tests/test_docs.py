@@ -38,6 +38,7 @@ def test_every_page_is_listed_and_every_listed_page_is_there() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_every_documented_command_runs(tmp_path: Path) -> None:
     shutil.copytree(DOCS / "sample", tmp_path, dirs_exist_ok=True)
     environment = os.environ | {"PALMIER_HOME": str(tmp_path / "home")}

@@ -29,6 +29,7 @@ from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder
 from palmier.model.logprobs import token_logprobs
 from palmier.records import Conversation, Document, Message
+from palmier.scale.precision import Precision
 from palmier.serve import app
 from palmier.serve.serving import Serving
 from palmier.versions import Versions
@@ -111,9 +112,9 @@ class Server:
 
 
 @contextmanager
-def running(workspace: Workspace) -> Iterator[Server]:
+def running(workspace: Workspace, precision: Precision = "auto") -> Iterator[Server]:
     """Serve a home on a free port until the block ends."""
-    serving = app.open_home(workspace)
+    serving = app.open_home(workspace, precision=precision)
     listener = socket.create_server(("127.0.0.1", 0))
     server = app.Server(serving)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
