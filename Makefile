@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Threads that only wait must not spin: with two cores that is decisive when something else runs.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help start install dev check test test-long loop pin clean
+.PHONY: help start install dev check test test-long loop bench pin clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -56,6 +56,9 @@ test-long: $(VENV)/.dev     ## kills, soaks and planted bugs (≤ 35 minutes on 
 
 loop: $(VENV)/.installed    ## raw text to a served RLHF version in minutes; fails where a stage did not learn
 	$(BIN)/palmier demo --loop --out $(or $(OUT),build/loop)
+
+bench: $(VENV)/.dev    ## generation beside llama.cpp and transformers (LLAMA=path of a llama-server built here; an idle machine)
+	$(BIN)/python -m benchmarks.run --out $(or $(OUT),results/bench/cpu.json) $(if $(LLAMA),--llama-server $(LLAMA))
 
 pin:            ## write the constraints file anew from this environment
 	@(echo "# Every package that Palmier and its tests run with, as tested. Regenerate: make pin"; \

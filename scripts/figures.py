@@ -2,7 +2,7 @@
 
 A table stands between `<!-- figures: NAME -->` and `<!-- /figures -->`; NAME is a function below.
 Result files are committed as the commands wrote them: results/demo/seed-N.json (`palmier demo`),
-results/real_model/*.json (`python -m experiments.real_model`).
+results/real_model/*.json (`python -m experiments.real_model`), results/bench/*.json (`make bench`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
@@ -118,7 +119,92 @@ def real_model() -> str:
     return table(head, rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"demo": demo, "real_model": real_model}
+def spread(values: list[float], form: str) -> str:
+    return f"{median(values):{form}} ({min(values):{form}} … {max(values):{form}})"
+
+
+def bench_runs() -> list[Json]:
+    return [run for run in read("bench") if "peers" in run]
+
+
+def bench() -> str:
+    """Palmier, llama.cpp and transformers on the same tasks."""
+    runs = bench_runs()
+    if not runs:
+        return "No run of `make bench` has been recorded yet.\n"
+    run = runs[0]
+    figures = run["peers"]["figures"]
+    programs = list(next(iter(figures.values())))
+    rows = []
+    for task, found in figures.items():
+        form, unit = (".3f", "seconds") if task.startswith("first token") else (".0f", "tokens/s")
+        rows.append([f"{task}, {unit}", *(spread(found[program], form) for program in programs)])
+    for name, what in (("loaded_bytes", "memory when loaded, MiB"), ("peak_bytes", "highest memory, MiB")):
+        rows.append([what, *(f"{run['peers'][name][program] / 2**20:.0f}" for program in programs)])
+    return table(["", *programs], rows) + "\n" + bench_note(run)
+
+
+def bench_note(run: Json) -> str:
+    where = run["machine"]
+    return (
+        f"`{run['command']}`: {run['model']}; median (lowest … highest) of {run['rounds']} interleaved rounds; "
+        f"{where['cores']} cores, {where['processor']}, {run['threads']} threads, torch {where['torch']}; "
+        f"llama.cpp: {run['llama_cpp']}; memory above `import torch`, llama.cpp's whole process; commit {run['commit'][:10]}.\n"
+    )
+
+
+AIMS = (
+    ("decode, batch 1", "llama.cpp Q4_1", 1.0),
+    ("16 concurrent requests", "llama.cpp BF16", 1.2),
+    ("16 concurrent requests", "transformers bf16", 2.5),
+    ("first token, prompt 512", "llama.cpp BF16", 1.0),
+    ("first token, prompt 512", "transformers bf16", 1.0),
+    ("rollouts, 64 prompts of 64 tokens", "transformers bf16", 3.0),
+)
+
+
+def bench_aims() -> str:
+    """Ratios, round by round, against the aims."""
+    runs = bench_runs()
+    if not runs:
+        return "No run of `make bench` has been recorded yet.\n"
+    figures = runs[0]["peers"]["figures"]
+    rows = []
+    for task, rival, aim in AIMS:
+        ours = [program for program in figures[task] if program.startswith("Palmier")]
+        cells = []
+        for program in ours:
+            pairs = zip(figures[task][program], figures[task][rival], strict=True)
+            seconds = task.startswith("first token")
+            cells.append(spread([theirs / own if seconds else own / theirs for own, theirs in pairs], ".2f"))
+        rows.append([task, rival, f"≥ {aim:g}", *cells])
+    names = [program for program in next(iter(figures.values())) if program.startswith("Palmier")]
+    serve = runs[0]["serve"]
+    waits = f"`palmier serve`: ready after {spread(serve['ready'], '.1f')} s, first token after {spread(serve['first_token'], '.1f')} s.\n"
+    return table(["task", "against", "aim", *(f"{name}, times as fast" for name in names)], rows) + "\n" + waits
+
+
+def growth() -> str:
+    """How tokens a second change with batch, context and size."""
+    runs = bench_runs()
+    if not runs:
+        return "No run of `make bench` has been recorded yet.\n"
+    found = runs[0]["growth"]
+    rows = [[name, spread(value["int8"], ".0f")] for name, value in found["loads"].items()]
+    rows += [
+        [f"batch 1, {name}, {value['parameters'] / 1e6:.0f} M parameters", spread(value["figures"], ".0f")]
+        for name, value in found["sizes"].items()
+    ]
+    return table(["load", "tokens/s, int8"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "demo": demo,
+    "real_model": real_model,
+    "bench": bench,
+    "bench_aims": bench_aims,
+    "growth": growth,
+}
 
 
 def written(text: str) -> str:

@@ -45,7 +45,7 @@ def asked(draw: st.DrawFn) -> Conversation:
 def smollm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SmolLM2's tokenizer folder, as the model's import writes it, without its weights."""
     folder = tmp_path_factory.mktemp("smollm")
-    path = model_gguf._packaged_file()
+    path = model_gguf.packaged_file()
     reader = gguf.GGUFReader(path)
     values = {name: field.contents() for name, field in reader.fields.items()}
     gguf_tokenizer.build(values, 49152).save(str(folder / "tokenizer.json"))

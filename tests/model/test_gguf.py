@@ -21,7 +21,7 @@ from palmier.workspace import Workspace
 from .llama_cpp import LlamaCpp
 
 try:
-    SOURCE = gguf._packaged_file()
+    SOURCE = gguf.packaged_file()
 except Refusal as missing:
     pytest.skip(str(missing), allow_module_level=True)
 

@@ -18,7 +18,7 @@ from palmier.errors import Refusal
 from palmier.model import checkpoint, gguf_tokenizer
 from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder
-from palmier.model.gguf import _packaged_file
+from palmier.model.gguf import packaged_file
 from palmier.model.gguf_export import export_gguf
 
 from .conftest import LINES
@@ -97,7 +97,7 @@ def test_gpt2s_vocabulary_and_llama_cpps_own_cases(real_data: Path, tmp_path: Pa
 def test_smollm2s_tokenizer(real_data: Path, tmp_path: Path) -> None:
     """Read out of the embedded GGUF, written again, and llama.cpp's reading of both files: the same ids."""
     try:
-        source = _packaged_file()
+        source = packaged_file()
     except Refusal as missing:
         pytest.skip(str(missing))
     values = {name: field.contents() for name, field in gguf.GGUFReader(source).fields.items()}

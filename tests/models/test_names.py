@@ -88,7 +88,7 @@ def test_what_names_nothing_is_refused_without_a_network(
 @needs_smollm2
 def test_a_gguf_file_is_written_out_once_and_anew_when_it_changed(tmp_path: Path) -> None:
     home, file = Workspace(tmp_path / "home"), tmp_path / "SmolLM2.Q4_1.gguf"
-    packaged = gguf._packaged_file()
+    packaged = gguf.packaged_file()
     shutil.copyfile(packaged, file)
     folder = resolve_model(str(file), home)
     assert folder.parent == home.models

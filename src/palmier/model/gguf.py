@@ -41,7 +41,7 @@ def embedded_model(workspace: Workspace) -> Path:
     with (workspace.models / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two processes in a new home: the second finds it made
         if not (folder / "config.json").is_file():
-            import_gguf(_packaged_file(), folder, CARD)
+            import_gguf(packaged_file(), folder, CARD)
     return folder
 
 
@@ -83,7 +83,7 @@ def import_gguf(path: Path, folder: Path, card: str = "", progress: Progress | N
     return config
 
 
-def _packaged_file() -> Path:
+def packaged_file() -> Path:
     spec = importlib.util.find_spec(PACKAGE)  # looked up, not imported: its own dependencies are not ours
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (Path(place) / FILE).is_file():

@@ -121,7 +121,7 @@ def describe(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, str],
         "inputs": dict(inputs),
         "threads": runtime.threads(),
         "versions": versions,
-        "commit": _commit(),
+        "commit": commit(),
         **facts,
     }
 
@@ -194,7 +194,7 @@ def _json(value: Any) -> Any:
     return value
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout that this code runs from, where it is one."""
     git, checkout = shutil.which("git"), Path(__file__).parents[3]
     if git is None or not (checkout / ".git").exists():

@@ -1,0 +1,1 @@
+"""One file a program: load it, run a task, say how long it took."""
