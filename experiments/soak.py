@@ -180,7 +180,7 @@ def soak(workspace: Workspace, minutes: float, users: int) -> Result:
     """Put a home's current version under load."""
     result = Result(minutes=minutes, users=users)
     watch = Watch(result)
-    live = Live(workspace)
+    live = Live(Versions(workspace))
     try:
         asyncio.run(load(live, watch, users, 60 * minutes))
         result.requests_left = live.state.under_way
