@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -240,16 +237,3 @@ def test_segments_and_a_cache_exclude_each_other() -> None:
     module = decoder(PALM)
     with pytest.raises(ValueError, match="one sequence"):
         module(tokens(1, 4), segments_BT=torch.ones(1, 4, dtype=torch.long), cache=cache_for(module))
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="this system does not tell what is resident")
-def test_pages_that_no_text_has_reached_take_no_memory() -> None:
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-    before = resident()
-    cache = KVCache(PALM, 2**19, 16, torch.float32)
-    assert cache.bytes > 2**28
-    assert resident() - before < 2**26
-    assert cache.keys.data_ptr() % 64 == cache.values.data_ptr() % 64 == 0
-    assert not cache.keys[:, :, :1000].any()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from palmier.serve import loading
+from palmier.scale import precision
 from palmier.workspace import Workspace
 
 pytestmark = [
@@ -23,7 +23,7 @@ def test_a_minute_of_mixed_load_loses_nothing_and_nothing_grows(
     """In fp32: in bf16 oneDNN makes a kernel for every new shape, which takes many minutes to come to an end."""
     from experiments.soak import soak
 
-    monkeypatch.setattr(loading, "default_dtype", lambda: torch.float32)
+    monkeypatch.setattr(precision, "default_dtype", lambda: torch.float32)
     result = soak(home("varied"), minutes=1.0, users=16)
     assert result.done > 50
     assert result.given_up > 10

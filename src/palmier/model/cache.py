@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
 
 from palmier.errors import Refusal
 from palmier.model.attention import quarter_turn, rotary_tables
 from palmier.model.config import ModelConfig
-
-ALIGNMENT = 64
-"""Bytes of a cache line, at which torch's own memory begins."""
 
 
 class KVCache:
@@ -43,7 +37,9 @@ class KVCache:
         self.length = min(config.max_positions, pages * page)
         """The longest sequence that the cache can hold."""
         shape = (config.num_layers, config.num_kv_heads, (pages + 1) * page, config.head_dim)
-        self.keys, self.values = _zeros(shape, dtype, device), _zeros(shape, dtype, device)
+        # Zeros, not empty memory: a masked NaN would still poison a weighted sum.
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.cos, self.sin = rotary_tables(config, torch.arange(self.length, device=device), dtype)
         self.quarter = quarter_turn(config).to(self.keys)
 
@@ -55,20 +51,6 @@ class KVCache:
     def bytes(self) -> int:
         """Memory of all keys and values, in bytes."""
         return 2 * self.keys.numel() * self.keys.element_size()
-
-
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> torch.Tensor:
-    """Zeros, not empty memory: a masked NaN would still poison a weighted sum.
-
-    On the CPU by calloc, which numpy asks for and torch does not: pages that no text has reached take no memory,
-    and none has to be cleared at the start.
-    """
-    if torch.device(device).type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.zeros(size + ALIGNMENT, dtype=np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return torch.from_numpy(memory[start : start + size]).view(dtype).view(shape)
 
 
 def page_bytes(config: ModelConfig, page: int, itemsize: int) -> int:
