@@ -19,12 +19,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.models import Model, random_models, smollm2
 from benchmarks.serving import first_answer
-from benchmarks.workloads import GROWTH, TASKS, Task, as_json
+from benchmarks.workloads import GROWTH, TASKS, Task
 from palmier.demo.chain import machine
 from palmier.train.checkpoint import commit
 from palmier.workspace import write_json
@@ -145,7 +146,7 @@ def main() -> None:
         "threads": THREADS,
         "rounds": wish.rounds,
         "model": model.name,
-        "tasks": [as_json(task) for task in (*TASKS, *GROWTH)],
+        "tasks": [asdict(task) for task in (*TASKS, *GROWTH)],
         "llama_cpp": "own build" if wish.llama_server else "xllamacpp package",
         "serve": first_answer(wish.rounds),
     }

@@ -6,9 +6,8 @@ at another place of it: no program may answer from what it cached a round before
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -56,7 +55,3 @@ def prompts(ids: list[int], task: Task, round_: int) -> list[list[int]]:
         start = (round_ * 977 + index * 131 + len(task.name) * 17) % (len(ids) - size)
         found.append(ids[start : start + size])
     return found
-
-
-def as_json(task: Task) -> dict[str, Any]:
-    return asdict(task)

@@ -82,6 +82,7 @@ def test_a_seed_is_heeded_and_the_order_of_prompts_is_kept(engine: Engine, templ
     first = rollout(engine, template, ASKED, SAMPLING, 2, "1")
     again = rollout(engine, template, ASKED, SAMPLING, 2, "1")
     assert [[a.tokens for a in g] for g in again] == [[a.tokens for a in g] for g in first]
+    assert again == first, "to the bit: what was asked before does not matter"
     engine.weights_changed()
     assert rollout(engine, template, ASKED, SAMPLING, 2, "1") == first, "to the bit, as a new engine would"
     other = rollout(engine, template, ASKED, replace(SAMPLING, seed=12), 2, "1")

@@ -43,7 +43,7 @@ def parameters(folder: Path) -> int:
 
 def load(folder: Path, precision: Precision = "auto") -> Decoder:
     """The decoder in a Hugging Face folder, ready to answer in this precision; raises Refusal as `checkpoint.load`."""
-    chosen = choose(precision, parameters(folder))
+    chosen = choose(precision, parameters(folder)) if precision == "auto" else precision
     if chosen == "int8":
         # Out of the stored numbers, which stay mapped to the file: never a second copy in memory.
         return to_int8(checkpoint.load(folder))
