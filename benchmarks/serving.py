@@ -16,6 +16,13 @@ import httpx
 PROMPT = "Write a short e-mail to my landlord about the broken heating."
 
 
+def free_port() -> int:
+    """A port on loopback that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def first_answer(rounds: int) -> dict[str, Any]:
     """Seconds to /health and to the first streamed token, over ``rounds`` starts of one home."""
     ready, first = [], []
@@ -29,9 +36,7 @@ def first_answer(rounds: int) -> dict[str, Any]:
 
 
 def _start(home: str) -> tuple[float, float]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "palmier", "serve", "--port", str(port), "--no-browser"]
     begun = time.perf_counter()
     process = subprocess.Popen(command, env=os.environ | {"PALMIER_HOME": home}, stdout=subprocess.DEVNULL)

@@ -186,8 +186,7 @@ def soak(workspace: Workspace, minutes: float, users: int) -> Result:
         result.requests_left = live.state.under_way
     finally:
         live.close()
-    (loaded,) = live._loaded.values()
-    result.pages_left, result.pages = loaded.engine.pages
+    result.pages_left, result.pages = live.answering.engine.pages
     if watch.gaps:
         result.between_p50, result.between_p99 = (float(np.quantile(watch.gaps, q)) for q in (0.5, 0.99))
     result.memory_first, result.memory_last = watch.memory[0][1], watch.memory[-1][1]

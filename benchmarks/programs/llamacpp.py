@@ -7,7 +7,6 @@ processor with more, one's own build is the fair rival).
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 
 from benchmarks.programs.timing import Timing
+from benchmarks.serving import free_port
 from benchmarks.workloads import Task
 
 SLOTS, CONTEXT = 16, 2048
@@ -26,9 +26,7 @@ class Program:
     """A GGUF behind the server's /completion, ``threads`` threads, ``SLOTS`` sequences at once."""
 
     def __init__(self, gguf: Path, threads: int, binary: str | None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         if binary:
             command = [binary, "-m", gguf, "--port", port, "-t", threads, "-tb", threads]

@@ -25,6 +25,9 @@ from palmier.workspace import Workspace, clear_leftovers, read_json, sha256, wri
 CARD = "palmier.json"
 """A version's card inside its folder: name, parent, label, created, hashes, figures, verdict."""
 
+HELD = "config.json"
+"""The file that is locked while a model is in memory: every model's folder has it, a version's or not."""
+
 
 @dataclass(frozen=True)
 class Version:
@@ -55,18 +58,15 @@ class Version:
 
     def _lock(self, kind: int, otherwise: str) -> IO[bytes]:
         try:
-            card = (self.folder / CARD).open("rb")
+            held = (self.folder / HELD).open("rb")
         except FileNotFoundError:
-            if self.folder.is_dir():
-                # A model's folder that is no version of a home: no number names it, so nobody deletes it by one.
-                return Path(os.devnull).open("rb")
             raise Refusal(f"there is no version {self.name!r} any more") from None
         try:
-            fcntl.flock(card, kind | fcntl.LOCK_NB)
+            fcntl.flock(held, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            card.close()
+            held.close()
             raise Refusal(otherwise) from None
-        return card
+        return held
 
 
 class Versions:
