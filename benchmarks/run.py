@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.models import Model, random_models, smollm2
-from benchmarks.serving import first_answer
+from benchmarks.serving import environment, first_answer
 from benchmarks.workloads import GROWTH, TASKS, Task
 from palmier.demo.chain import machine
 from palmier.train.checkpoint import commit
@@ -45,7 +45,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | settings,
+            env=environment() | settings,
             text=True,
             start_new_session=True,
         )

@@ -159,14 +159,25 @@ class Counting(Engine):
         self.fed += sum(size for _, size in batch)
 
 
-@pytest.mark.parametrize("slots", [1, 3, 16])
-def test_samples_of_one_request_share_the_prefill_and_differ(palm: Decoder, slots: int) -> None:
+@pytest.mark.parametrize(("slots", "alone"), [(1, 9), (3, 3), (16, 0)])
+def test_samples_of_one_request_share_the_prefill_and_differ(palm: Decoder, slots: int, alone: int) -> None:
     request = Request("a", prompt(71), Sampling(1.0, max_tokens=12, seed=4), n=10)
     engine = Counting(palm, slots=slots)
     answers = engine.run([request])
-    assert engine.fed == 70 + 9 * (70 % 32), "the others compute what no whole page holds, and nothing else"
+    # All answers are equally long, so that as many start together as there are slots.
+    assert engine.fed == 70 + alone * (70 % 32), "who starts beside no other one computes what no whole page holds"
     check(palm, [request], answers)
     assert len({completion.tokens for completion in answers[0]}) == 10
+
+
+@pytest.mark.parametrize("length", [2, 31, 32, 33, 34, 64, 65, 66])
+def test_a_prompt_taken_over_from_another_sample_is_the_computed_one(palm: Decoder, length: int) -> None:
+    """The last page is copied, not shared: each sample writes its own answer into it, and nobody reads the other's."""
+    requests = [Request(f"{i}", prompt(length, i), Sampling(1.0, max_tokens=9, seed=i), n=5) for i in range(4)]
+    for slots in (2, 7, 20):
+        engine = Counting(palm, slots=slots)
+        check(palm, requests, engine.run(requests))
+    assert engine.fed == 4 * (length - 1), "where all run together each prompt is computed once"
 
 
 def test_sample_i_is_what_its_own_seed_draws_alone(palm: Decoder) -> None:

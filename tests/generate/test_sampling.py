@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from palmier.errors import Refusal
-from palmier.generate.sampling import Rows, sample, sample_seed, uniforms
+from palmier.generate.sampling import Rows, _invert, sample, sample_seed, uniforms
 from palmier.records import Sampling
 
 VOCAB = 40
@@ -85,6 +85,25 @@ def test_draws_follow_the_exact_distribution(sampling: Sampling) -> None:
     assert counts[expected == 0].sum() == 0, "a token was drawn that the cut forbids"
     kept = expected > 0
     assert stats.chisquare(counts[kept], expected[kept] * DRAWS).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("vocab", [1, 127, 128, 300, 1024])
+def test_a_draw_is_the_running_sum_inverted(vocab: int) -> None:
+    """Over blocks of tokens, the last one short or not: what a plain float64 sum finds, at its borders too."""
+    generator = torch.Generator().manual_seed(vocab)
+    weights_BV = torch.rand(4000, vocab, generator=generator) ** 4
+    weights_BV[:, 1:] *= torch.rand(4000, vocab - 1, generator=generator) < 0.3
+    weights_BV[:, 0] += 1e-3
+    shares_B = torch.rand(4000, generator=generator, dtype=torch.float64).numpy()
+    shares_B[:40], shares_B[40:400] = 0.0, 1 - 2.0**-52
+    cumulative_BV = weights_BV.double().cumsum(-1).numpy()
+    found = _invert(weights_BV, shares_B).tolist()
+    for row, token in enumerate(found):
+        sums, target = cumulative_BV[row], shares_B[row] * cumulative_BV[row, -1]
+        assert weights_BV[row, token] > 0
+        below = sums[token - 1] if token else 0.0
+        assert below <= target * (1 + 1e-12)
+        assert target <= sums[token] * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("penalty", [0.6, 1.0, 1.7])

@@ -11,7 +11,7 @@ from palmier.generate.stops import Stops
 
 
 def through(stops: Stops, pieces: list[str]) -> str:
-    return "".join(stops.push(piece, last=piece is pieces[-1]) for piece in pieces)
+    return "".join(stops.push(piece, last=number == len(pieces)) for number, piece in enumerate(pieces, start=1))
 
 
 def test_what_may_begin_a_stop_string_is_held_back_and_comes_when_it_does_not() -> None:

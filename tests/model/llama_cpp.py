@@ -12,9 +12,9 @@ import torch
 
 
 class LlamaCpp:
-    """One GGUF in llama.cpp's server, on one thread, its keys and values in fp32."""
+    """One GGUF in llama.cpp's server, on one thread, its keys and values in fp32; ``endless``: it writes past its context."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, endless: bool = False) -> None:
         library = pytest.importorskip("xllamacpp", reason="llama.cpp runs through it")
         params = library.CommonParams()
         params.model.path = str(path)
@@ -22,12 +22,18 @@ class LlamaCpp:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
         params.cache_type_k = params.cache_type_v = library.ggml_type.GGML_TYPE_F32
         params.flash_attn_type = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.fit_params = False
+        params.fit_params, params.ctx_shift = False, endless
         self._server = library.Server(params)
 
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return str(self._server.listening_address)
+
     def ask(self, path: str, body: dict[str, Any]) -> Any:
-        address = f"{self._server.listening_address}{path}"
-        request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 

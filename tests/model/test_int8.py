@@ -232,8 +232,13 @@ def _nats(module: Decoder, row: Tensor) -> Tensor:
     return nn.functional.cross_entropy(module.logits(module(row[None, :-1]))[0], row[1:])
 
 
+@pytest.mark.parametrize("small", [False, True], ids=["large", "small"])
 @pytest.mark.parametrize("name", ["palm", "llama"])
-def test_the_likeliest_tokens_logits_are_an_fp32_product_of_the_rows_alone(name: str) -> None:
+def test_the_likeliest_tokens_logits_are_an_fp32_product_of_the_rows_alone(
+    name: str, small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not small:
+        monkeypatch.setattr("palmier.model.decoder.SMALL", 0)
     module = to_int8(decoder({"palm": PALM, "llama": LLAMA}[name]))
     hidden_BD = drawn(5, module.config.hidden_size).to(torch.bfloat16)
     best_BK = module.logits(hidden_BD).topk(4, dim=-1).indices

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import subprocess
 import sys
 
@@ -51,3 +53,47 @@ def test_without_a_compiler_there_is_none(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     assert not runtime.has_compiler()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc from 2.33 on tells what it keeps")
+def test_freed_memory_stays_with_the_process() -> None:
+    """100 MB in blocks of 20 are freed: what the C library itself says that it holds on to, by malloc's books."""
+    script = (
+        "import ctypes, sys, torch; from palmier.scale.runtime import keep_memory\n"
+        "assert sys.argv[1] == 'plain' or keep_memory()\n"
+        "fields = 'arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost'.split()\n"
+        "Books = type('Books', (ctypes.Structure,), {'_fields_': [(name, ctypes.c_size_t) for name in fields]})\n"
+        "books = ctypes.CDLL(None).mallinfo2; books.restype = Books\n"
+        "blocks = [torch.ones(5_000_000) for _ in range(5)]; del blocks\n"
+        "print(books().fordblks)"
+    )
+    plain, kept = (
+        int(subprocess.run([sys.executable, "-c", script, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("plain", "kept")
+    )
+    assert kept > 90e6 > 10e6 > plain, (kept, plain)
+
+
+def test_without_glibc_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: object())
+    assert not runtime.keep_memory()
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize(("own", "found"), [(None, "miss"), ("2000", "hit")])
+def test_onednn_forgets_programs_beyond_the_bound(own: str | None, found: str) -> None:
+    """Products of one more shape than are kept, and then the first one again: oneDNN tells whether it still had it."""
+    script = (
+        "import torch; from palmier.scale.runtime import PROGRAMS, few_programs\n"
+        "few_programs()\n"
+        "ordered = torch.ops.mkldnn._reorder_linear_weight(torch.ones(8, 8), 16)\n"
+        "for rows in (*range(1, PROGRAMS + 2), 1):\n"
+        "    torch.ops.mkldnn._linear_pointwise(torch.ones(rows, 8), ordered, None, 'none', [], '')\n"
+    )
+    settings = {"ONEDNN_VERBOSE": "profile_create"} | ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": own} if own else {})
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ONEDNN_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=inherited | settings, capture_output=True, text=True, check=True
+    )
+    products = [line for line in done.stdout.splitlines() if "create:cache_" in line and "inner_product" in line]
+    assert f"create:cache_{found}" in products[-1]

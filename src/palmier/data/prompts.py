@@ -11,7 +11,7 @@ from palmier.data.jsonl import read_lines
 from palmier.data.tokenizer import whole_characters
 from palmier.errors import Refusal
 from palmier.records import Answer, Conversation, Ranking
-from palmier.workspace import write_text
+from palmier.workspace import write_file_whole
 
 Record = TypeVar("Record")
 
@@ -35,19 +35,20 @@ def read_rankings(path: Path) -> list[Ranking]:
 def write_jsonl(path: Path, values: Iterable[Conversation | Ranking | Answer | dict[str, Any]]) -> int:
     """Replace ``path`` by one line a value, durably; a conversation becomes ``{"messages": […]}``.
 
-    Returns the number of lines.
+    Returns the number of lines. One value at a time is in memory.
     """
-    lines = []
-    for value in values:
-        if isinstance(value, Conversation):
-            plain: dict[str, Any] = {"messages": value.to_json()}
-        else:
-            plain = value if isinstance(value, dict) else value.to_json()
-        line = json.dumps(plain, ensure_ascii=False)
-        # A lone surrogate cannot be written as UTF-8, but as an escape.
-        lines.append((line if whole_characters(line) == line else json.dumps(plain)) + "\n")
-    write_text(path, "".join(lines))
-    return len(lines)
+    count = 0
+    with write_file_whole(path) as partial, partial.open("w", encoding="utf-8") as handle:
+        for value in values:
+            if isinstance(value, Conversation):
+                plain: dict[str, Any] = {"messages": value.to_json()}
+            else:
+                plain = value if isinstance(value, dict) else value.to_json()
+            line = json.dumps(plain, ensure_ascii=False)
+            # A lone surrogate cannot be written as UTF-8, but as an escape.
+            handle.write((line if whole_characters(line) == line else json.dumps(plain)) + "\n")
+            count += 1
+    return count
 
 
 def _conversation(value: dict[str, Any]) -> Conversation:

@@ -76,6 +76,14 @@ class Template:
             ids += self._turn(message)[0] + self._between
         return ids + self._answer_header
 
+    def plain(self, text: str) -> list[int]:
+        """The ids of text that is no conversation: to be continued, or scored, as it is."""
+        return [*self.tokenizer.start, *self.tokenizer.encode(text)]
+
+    def size(self, message: Message) -> int:
+        """Tokens that a message takes in a prompt; beside its messages a prompt holds the opened answer alone."""
+        return len(self._turn(message)[0]) + len(self._between)
+
     def answer_ids(self, answer: Answer) -> list[int]:
         """What follows the prompt: the very tokens that were drawn, else the encoded text and its end token.
 

@@ -54,6 +54,8 @@ class Tokenizer:
         backend.no_truncation()
         backend.encode_special_tokens = True
         self._bytes = _token_bytes(backend)
+        self.start = _start(backend)
+        """Ids that stand before plain text, as transformers puts them there: a start token where the folder asks for one."""
         self.fingerprint = _fingerprint(backend)
         """Hash of what turns text into ids: equal fingerprints, equal ids for every text."""
 
@@ -115,6 +117,16 @@ class Tokenizer:
     def token_bytes(self, token: int) -> bytes:
         """The bytes that a token stands for; none for special tokens and ids past the vocabulary."""
         return self._bytes[token] if 0 <= token < len(self._bytes) else b""
+
+    def spell(self, token: int) -> str:
+        """A token as one reads it: special ones by name, bytes that are no whole character as ``bytes:\\xf0\\x9f``."""
+        spelt = self.token_bytes(token)
+        if not spelt:
+            return self._backend.id_to_token(token) or f"token_id:{token}"
+        try:
+            return spelt.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelt)
 
 
 class Stream:
@@ -232,8 +244,15 @@ def _token_bytes(backend: tokenizers.Tokenizer) -> list[bytes]:
     return table
 
 
+def _start(backend: tokenizers.Tokenizer) -> list[int]:
+    """What the post-processor of tokenizer.json puts before a text; transformers heeds that file alone too."""
+    around = backend.encode("a")
+    added = next((place for place, special in enumerate(around.special_tokens_mask) if not special), 0)
+    return list(around.ids[:added])
+
+
 def _fingerprint(backend: tokenizers.Tokenizer) -> str:
-    """The post-processor, which adds tokens around a text for others, is left out: it is never used here."""
+    """The post-processor, which adds tokens around a text, is left out: it never stands in a conversation."""
     around = backend.post_processor
     backend.post_processor = None
     digest = hashlib.sha256(backend.to_str().encode()).hexdigest()

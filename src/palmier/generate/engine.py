@@ -20,14 +20,16 @@ from torch import Tensor
 
 from palmier.errors import Refusal
 from palmier.generate.fingerprint import fingerprint
+from palmier.generate.likelihoods import likelihoods
 from palmier.generate.pages import Pages
-from palmier.generate.requests import Completion, Event, QueueFull, Request
+from palmier.generate.requests import Completion, Event, Likelihood, QueueFull, Request
 from palmier.generate.sampling import Rows, sample, sample_seed
 from palmier.generate.scheduler import Group, Sample, Scheduler
 from palmier.model.cache import KVCache, page_bytes
 from palmier.model.decoder import Decoder
 from palmier.model.int8 import is_int8
 from palmier.records import Finish
+from palmier.scale import runtime
 
 Progress = Callable[[int, int], None]
 """Called with (samples finished, samples in all)."""
@@ -79,6 +81,8 @@ class Engine:
                 f"a cache of {memory:,} bytes holds {max(count, 0) * page} positions and a context of {longest} was "
                 f"asked for: it needs {(-(-longest // page) + 1) * size:,} bytes, or a shorter context"
             )
+        runtime.keep_memory()
+        runtime.few_programs()
         self.decoder = decoder
         self.slots, self.context, self.queue = slots, min(longest, count * page), queue
         self.weights_version = 0
@@ -91,6 +95,7 @@ class Engine:
         self._settings = Rows([], [])
         self._cancelled: list[Event] = []
         self._checksum = fingerprint(self.decoder)
+        self.decoder.prepare()
 
     @property
     def busy(self) -> bool:
@@ -111,6 +116,11 @@ class Engine:
     def pages(self) -> tuple[int, int]:
         """(pages of the cache that running samples hold, all pages)."""
         return self._pages.held, self._pages.count
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the keys and values, used or not."""
+        return self._cache.bytes
 
     def add(self, request: Request) -> None:
         """Queue a request. Raises QueueFull, or Refusal where it cannot be answered at all."""
@@ -144,11 +154,17 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
-        """Do one round of prefill and decoding; return one event for each token that was drawn."""
+        """Do one round of prefill and decoding; return one event for each token that was drawn.
+
+        A sample that draws nothing has one event, when its prompt has been read.
+        """
         events, self._cancelled = self._cancelled, []
         self._schedule.admit()
+        self._copy()
         for batch in _by_length(self._schedule.prefill(), self.context):
             self._feed(batch)
+        self._copy()
+        events += self._end_read()
         ready = self._schedule.decode()
         if ready:
             events += self._decode(ready)
@@ -218,8 +234,12 @@ class Engine:
         self.weights_version += 1
         for one in list(self._schedule.running):
             self._schedule.interrupt(one)
+        for one in self._schedule.interrupted:
+            if one.likelihoods is not None:  # nobody has heard them yet: those of the new weights will be told
+                one.likelihoods.clear()
         self._pages.forget()
         self._checksum = fingerprint(self.decoder)
+        self.decoder.prepare()
 
     def checksum(self) -> str:
         """The fingerprint of the weights at the last hand-over (creation or `weights_changed`).
@@ -231,7 +251,7 @@ class Engine:
     def _check(self, request: Request) -> None:
         if request.id in self._groups or any(event.id == request.id for event in self._cancelled):
             raise Refusal(f"{request.id} is already running: ids must differ")
-        if len(request.prompt) >= self.context:
+        if len(request.prompt) + (not request.prompt_only) > self.context:
             raise Refusal(
                 f"{request.id}: the prompt has {len(request.prompt)} tokens and the context holds {self.context}, "
                 "the answer included: shorten the prompt"
@@ -243,8 +263,14 @@ class Engine:
             if not 0 <= token < vocab:
                 raise Refusal(f"{request.id}: logit_bias names token {token}, outside the vocabulary 0 … {vocab - 1}")
 
+    def _copy(self) -> None:
+        """Give the samples of a prompt that one of them has computed what it has."""
+        source_of = self._schedule.copies()
+        if source_of:
+            self._cache.copy(list(source_of.values()), list(source_of))
+
     def _feed(self, batch: list[tuple[Sample, int]]) -> None:
-        """Compute keys and values of each sample's next tokens."""
+        """Compute keys and values of each sample's next tokens, and how likely those of its prompt are where wanted."""
         starts = [one.cached for one, _ in batch]
         longest = max(size for _, size in batch)
         if self._cache.dtype != torch.float32:
@@ -255,9 +281,33 @@ class Engine:
         if any(starts):
             positions_BT = self._tensor([list(range(start, start + longest)) for start in starts])
         table_BP = self._table([one for one, _ in batch], max(starts) + longest)
-        self.decoder(self._tensor(pieces), positions_BT, cache=self._cache, pages_BP=table_BP)
-        for one, size in batch:
+        hidden_BTD = self.decoder(self._tensor(pieces), positions_BT, cache=self._cache, pages_BP=table_BP)
+        for (one, size), hidden_TD in zip(batch, hidden_BTD, strict=True):
+            if one.likelihoods is not None:
+                self._read(one, hidden_TD[:size])
             self._schedule.computed(one, size)
+
+    def _read(self, one: Sample, hidden_TD: Tensor) -> None:
+        """Note how likely the prompt's next tokens are; the states are those of the tokens from ``one.cached`` on."""
+        assert one.likelihoods is not None
+        prompt, top = one.group.request.prompt, one.group.request.prompt_logprobs
+        # What an interrupted sample computes again has been noted before.
+        first = len(one.likelihoods)
+        last = min(one.cached + len(hidden_TD), len(prompt) - 1)
+        if first < last:
+            targets = list(prompt[first + 1 : last + 1])
+            wanted_ND = hidden_TD[first - one.cached : last - one.cached]
+            one.likelihoods += likelihoods(self.decoder, wanted_ND, targets, top or 0)
+
+    def _end_read(self) -> list[Event]:
+        """End the samples that have read their prompts and are to draw nothing."""
+        events = []
+        for one in list(self._schedule.running):
+            if one.group.request.prompt_only and one.lacking == 1:
+                self._schedule.release(one)
+                self._end(one.group, 1)
+                events.append(Event(one.group.request.id, one.index, None, 0.0, "length", prompt=_told(one)))
+        return events
 
     def _decode(self, ready: list[Sample]) -> list[Event]:
         """One token for every sample of ``ready``."""
@@ -282,7 +332,7 @@ class Engine:
             if finish is not None:
                 self._schedule.release(one)
                 self._end(one.group, 1)
-            events.append(Event(one.group.request.id, one.index, token, logprob, finish, top))
+            events.append(Event(one.group.request.id, one.index, token, logprob, finish, top, _told(one)))
         return events
 
     def _end(self, group: Group, samples: int) -> None:
@@ -298,6 +348,14 @@ class Engine:
 
     def _tensor(self, numbers: list[int] | list[list[int]]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=self._device)
+
+
+def _told(one: Sample) -> tuple[Likelihood, ...] | None:
+    """What was noted of the prompt, once."""
+    if one.likelihoods is None:
+        return None
+    told, one.likelihoods = tuple(one.likelihoods), None
+    return told
 
 
 def _settings(samples: list[Sample]) -> Rows:

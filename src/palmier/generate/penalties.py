@@ -12,6 +12,9 @@ from torch import Tensor
 
 from palmier.records import Sampling
 
+FURTHEST = 1e30
+"""How far from 0 a changed logit may lie."""
+
 Text = tuple[Sequence[int], Sequence[int]]
 """A row's (prompt, answer so far)."""
 
@@ -40,7 +43,9 @@ class Penalties:
         logits_CV = logits_CV + self._bias_CV
         repeated_CV = torch.where(logits_CV > 0, logits_CV / self._repetition_C1, logits_CV * self._repetition_C1)
         logits_CV = torch.where(self._said_CV, repeated_CV, logits_CV)
-        return logits_CV - self._presence_C1 * (self._times_CV > 0) - self._frequency_C1 * self._times_CV
+        logits_CV = logits_CV - self._presence_C1 * (self._times_CV > 0) - self._frequency_C1 * self._times_CV
+        # A penalty near 0 divides past fp32's end, and the difference of two infinities is no number.
+        return logits_CV.clamp_(-FURTHEST, FURTHEST)
 
     def note(self, tokens_C: Tensor) -> None:
         """One more token of each row's answer."""

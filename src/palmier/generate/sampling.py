@@ -32,6 +32,9 @@ from palmier.errors import Refusal
 from palmier.generate.penalties import Penalties, Text
 from palmier.records import Sampling
 
+BLOCK = 128
+"""Tokens of a block in `_invert`."""
+
 _WORD = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -132,25 +135,39 @@ def sample(logits_BV: Tensor, rows: Rows, positions: Sequence[int]) -> Drawn:
             tokens_B = torch.where(rows.greedy_B, best_B, tokens_B)
     if len(rows.penalties):
         rows.penalties.note(tokens_B[penalised_C])
-    logprobs_BV = scaled_BV.sub_(logsumexp_B[:, None])
-    return Drawn(tokens_B, logprobs_BV.gather(1, tokens_B[:, None])[:, 0], _top(logprobs_BV, rows.tops))
+    logprobs_B = scaled_BV.gather(1, tokens_B[:, None])[:, 0] - logsumexp_B
+    return Drawn(tokens_B, logprobs_B, _top(scaled_BV, logsumexp_B, rows.tops))
 
 
-def _top(logprobs_BV: Tensor, tops: Sequence[int]) -> list[tuple[tuple[int, float], ...]]:
-    """The likeliest tokens of each row that wants to hear of them, the likeliest first."""
+def _top(scaled_BV: Tensor, logsumexp_B: Tensor, tops: Sequence[int]) -> list[tuple[tuple[int, float], ...]]:
+    """The likeliest tokens of each row that wants to hear of them with their log-probs, the likeliest first."""
     found: list[tuple[tuple[int, float], ...]] = [()] * len(tops)
     for row, count in enumerate(tops):
         if count:
-            values, tokens = logprobs_BV[row].topk(min(count, logprobs_BV.shape[1]))
+            values, tokens = scaled_BV[row].topk(min(count, scaled_BV.shape[1]))
+            values = values - logsumexp_B[row]
             found[row] = tuple(zip(tokens.tolist(), values.tolist(), strict=True))
     return found
 
 
 def _invert(weights_BV: Tensor, uniforms_B: NDArray[np.float64]) -> Tensor:
     """Return the first index whose cumulative weight exceeds the row's uniform share of the total."""
-    cumulative_BV = weights_BV.cumsum(dim=-1, dtype=torch.float64)
-    target_B1 = torch.from_numpy(uniforms_B)[:, None] * cumulative_BV[:, -1:]
-    return torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0]
+    # In two steps, the block of tokens and the token within it: a running sum over a whole vocabulary is slow.
+    whole = weights_BV.shape[1] // BLOCK * BLOCK
+    blocks_BN = weights_BV[:, :whole].reshape(len(weights_BV), -1, BLOCK).sum(dim=-1, dtype=torch.float64)
+    rest_B1 = weights_BV[:, whole:].sum(dim=-1, keepdim=True, dtype=torch.float64)
+    cumulative_BN = torch.cat((blocks_BN, rest_B1), dim=1).cumsum(dim=-1)
+    target_B1 = torch.from_numpy(uniforms_B)[:, None] * cumulative_BN[:, -1:]
+    block_B1 = torch.searchsorted(cumulative_BN, target_B1, right=True)
+    before_B1 = torch.where(block_B1 > 0, cumulative_BN.gather(1, (block_B1 - 1).clamp(min=0)), 0.0)
+    tokens_BK = block_B1 * BLOCK + torch.arange(BLOCK)
+    inside_BK = tokens_BK < weights_BV.shape[1]
+    weights_BK = weights_BV.gather(1, tokens_BK.clamp(max=weights_BV.shape[1] - 1)).where(inside_BK, 0.0)
+    within_BK = before_B1 + weights_BK.cumsum(dim=-1, dtype=torch.float64)
+    drawn_B = torch.searchsorted(within_BK, target_B1, right=True)[:, 0]
+    # The two sums round apart: a target at the block's very end is its last token that has any weight.
+    last_B = (BLOCK - 1) - (weights_BK > 0).flip(1).byte().argmax(1)
+    return block_B1[:, 0] * BLOCK + torch.minimum(drawn_B, last_B)
 
 
 def _cut(weights_BV: Tensor, rows: Rows) -> None:

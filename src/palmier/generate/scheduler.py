@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from palmier.generate.pages import ROOT, Pages
-from palmier.generate.requests import Request
+from palmier.generate.requests import Likelihood, Request
 
 PIECE = 512
 """Tokens of a prompt that are computed at a time."""
@@ -42,6 +42,7 @@ class Sample:
     """One answer under way. ``tokens`` are prompt and answer; the first ``cached`` are in ``pages``.
 
     ``node`` is the index's node of the last page that is full; ``end`` is the length at which the answer is cut.
+    ``likelihoods`` are those of the prompt's tokens so far; None where nobody wants them, or has them already.
     """
 
     group: Group
@@ -53,10 +54,21 @@ class Sample:
     pages: list[int] = field(default_factory=list)
     node: int = ROOT
     runs: bool = False
+    likelihoods: list[Likelihood] | None = None
+
+    @property
+    def unread(self) -> bool:
+        """Whether the prompt's own logits are still wanted: a page that another text has computed brings none."""
+        return self.likelihoods is not None and len(self.likelihoods) < len(self.group.request.prompt) - 1
 
     @property
     def lacking(self) -> int:
         return len(self.tokens) - self.cached
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was drawn yet and the prompt is not computed: another sample's copy of it will do."""
+        return self.lacking > 1 and self.drawn == 0 and self.runs
 
     @property
     def drawn(self) -> int:
@@ -102,13 +114,16 @@ class Scheduler:
         for sample in lacking:
             if not sample.runs:  # an older one needed its pages
                 continue
+            elder = self._elder(sample)
+            if elder is not None and elder.lacking > 1:  # it computes the prompt for all of them
+                continue
             self._adopt(sample)
             size = min(sample.lacking - 1, PIECE)
             if size == 0:
                 continue
             ahead = tuple(sample.tokens[sample.cached : sample.cached + self.pages.page])
             beginning = (sample.node, ahead)
-            if beginning in begun and len(ahead) == self.pages.page and size >= self.pages.page:
+            if beginning in begun and not sample.unread and len(ahead) == self.pages.page and size >= self.pages.page:
                 continue
             if chosen and size > budget:
                 break
@@ -117,6 +132,33 @@ class Scheduler:
                 begun.add(beginning)
                 chosen.append((sample, size))
         return chosen
+
+    def copies(self) -> dict[int, int]:
+        """Let fresh samples take over the prompt that another one of their request has computed.
+
+        Its full pages are shared; the last one, into which both will write, is copied: a page of their own → its page.
+        """
+        made: dict[int, int] = {}
+        page = self.pages.page
+        for sample in list(self.running):
+            elder = self._elder(sample)
+            known = len(sample.tokens) - 1
+            if elder is None or elder.cached < known:
+                continue
+            self._adopt(sample)
+            rest = known - sample.cached
+            if 0 < rest < page and sample.cached % page == 0 and self._grow(sample, known):
+                # A page may have changed hands in this very loop: the last one to take it counts.
+                made[sample.pages[-1]] = elder.pages[known // page]
+                self.computed(sample, rest)
+        return made
+
+    def _elder(self, sample: Sample) -> Sample | None:
+        """The oldest running sample of a fresh one's request, where that is another one."""
+        if not sample.fresh:
+            return None
+        eldest = next(one for one in self.running if one.group is sample.group)
+        return None if eldest is sample else eldest
 
     def decode(self) -> list[Sample]:
         """Samples that lack their last token alone, each with a page for it."""
@@ -162,7 +204,8 @@ class Scheduler:
     def _next(self, group: Group) -> Sample:
         request = group.request
         end = min(len(request.prompt) + request.sampling.max_tokens, self.context)
-        return Sample(group, group.started, self._arrivals, end, list(request.prompt))
+        wanted: list[Likelihood] | None = [] if group.started == 0 and request.prompt_logprobs is not None else None
+        return Sample(group, group.started, self._arrivals, end, list(request.prompt), likelihoods=wanted)
 
     def _start(self, sample: Sample) -> None:
         self._arrivals += 1
@@ -178,13 +221,13 @@ class Scheduler:
         promised = sum(self.pages.needed(len(one.tokens)) - len(one.pages) for one in self.running)
         # A page that is found but left counts as available, and is held as soon as it is shared.
         wanted = self.pages.needed(len(sample.tokens))
-        found = self.pages.find(sample.tokens[:-1], 0, ROOT)
+        found = [] if sample.unread else self.pages.find(sample.tokens[:-1], 0, ROOT)
         shared = sum(self.pages.is_held(page) for page in found)
         return wanted - shared + promised + len(self.running) <= self.pages.available
 
     def _adopt(self, sample: Sample) -> None:
         """Share the pages of the index that go on with the sample's text."""
-        if sample.cached % self.pages.page:
+        if sample.cached % self.pages.page or sample.unread:
             return
         for page in self.pages.find(sample.tokens[:-1], sample.cached, sample.node):
             sample.node = self.pages.share(page)

@@ -17,6 +17,8 @@ class Stops:
         self._strings = tuple(strings)
         self._held = ""
         self.found = False
+        self.string = ""
+        """The stop string that was found."""
 
     def push(self, text: str, *, last: bool = False) -> str:
         """The text that is certain once ``text`` has come; with ``last`` nothing is held back.
@@ -26,10 +28,11 @@ class Stops:
         if self.found:
             return ""
         text = self._held + text
-        places = [place for string in self._strings if (place := text.find(string)) >= 0]
+        places = [(place, string) for string in self._strings if (place := text.find(string)) >= 0]
         if places:
             self.found, self._held = True, ""
-            return text[: min(places)]
+            place, self.string = min(places, key=lambda found: found[0])
+            return text[:place]
         keep = 0 if last else self._beginning(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -152,7 +152,7 @@ class Attention(nn.Module):
     def cached(
         self, qk: Tensor, v: Tensor, rotary: Rotary | Rolled, keys: Tensor, values: Tensor, at: Places
     ) -> Tensor:
-        """The same through one layer's ``keys`` and ``values`` (kv heads, positions, head_dim).
+        """The same through one layer's ``keys`` and ``values`` (kv heads, positions, head_dim), before ``o_proj``.
 
         ``qk`` are queries and keys side by side, ``v`` values, as projected: (B, T, width).
         """
@@ -162,17 +162,14 @@ class Attention(nn.Module):
         keys.flatten(0, 1).index_copy_(0, at.rows, k_BTKd.flatten(0, 2))
         values.flatten(0, 1).index_copy_(0, at.rows, v_BTKd.flatten(0, 2))
         if not at.windows:
-            mixed = self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), Sight(None, None))
-        elif len(at.windows) == 1:
-            mixed = self._look_back(q_BTHd, _read(keys, values, at.windows[0]), at.bias)
-        else:
-            rows = [
-                self._look_back(q_BTHd[row : row + 1], _read(keys, values, window), None)
-                for row, window in enumerate(at.windows)
-            ]
-            mixed = torch.cat(rows)
-        out_BTD: Tensor = self.o_proj(mixed)
-        return out_BTD
+            return self._attend(q_BTHd, k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), Sight(None, None))
+        if len(at.windows) == 1:
+            return self._look_back(q_BTHd, _read(keys, values, at.windows[0]), at.bias)
+        rows = [
+            self._look_back(q_BTHd[row : row + 1], _read(keys, values, window), None)
+            for row, window in enumerate(at.windows)
+        ]
+        return torch.cat(rows)
 
     def _queries_and_keys(self, qk: Tensor, rotary: Rotary | Rolled) -> tuple[Tensor, Tensor]:
         """Queries (B, T, heads, head_dim) and keys (B, T, kv heads, head_dim), normed and turned, of ``cached``'s qk."""

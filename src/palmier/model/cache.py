@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from palmier.errors import Refusal
@@ -51,6 +53,13 @@ class KVCache:
     def bytes(self) -> int:
         """Memory of all keys and values, in bytes."""
         return 2 * self.keys.numel() * self.keys.element_size()
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Write what pages ``sources`` hold into pages ``targets``; every source is read before any target is written."""
+        sources_N, targets_N = (torch.tensor(pages, device=self.keys.device) for pages in (sources, targets))
+        for numbers in (self.keys, self.values):
+            paged = numbers.view(*numbers.shape[:2], self.pages + 1, self.page, -1)
+            paged.index_copy_(2, targets_N, paged.index_select(2, sources_N))
 
 
 def page_bytes(config: ModelConfig, page: int, itemsize: int) -> int:

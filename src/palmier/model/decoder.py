@@ -12,11 +12,15 @@ from palmier.errors import Refusal
 from palmier.model.attention import Rotary, places, quarter_turn, rotary_tables, sight, turn
 from palmier.model.cache import KVCache
 from palmier.model.config import ModelConfig
-from palmier.model.layers import ParallelBlock, SequentialBlock, norm
+from palmier.model.layers import Packed, ParallelBlock, SequentialBlock, norm
 from palmier.model.logprobs import LogProbs, token_logprobs
+from palmier.model.prepared import Prepared, product
 
 SHARP = 32
 """Tokens whose logits `Decoder.sharp_logits` computes in fp32."""
+
+SMALL = 1 << 19
+"""Numbers of a last layer up to which it computes all of them so: picking some out would take longer."""
 
 __all__ = ["Backbone", "Decoder", "LogProbs", "token_logprobs"]
 
@@ -95,6 +99,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self._prepared_head: Prepared | None = None
         with torch.device("meta"):
             self.model = Backbone(config)
             if not config.tie_embeddings:
@@ -159,20 +164,40 @@ class Decoder(nn.Module):
         """fp32 logits (…, V) of hidden states (…, D), scaled as the family does."""
         return F.linear(hidden, self.output_weight).float() * self.config.logit_scale
 
-    def head_rows(self, tokens: Tensor) -> Tensor:
+    def prepare(self) -> None:
+        """Make decoding quicker with the weights as they are now; again after every change of them.
+
+        Training and whatever goes without a cache read the weights themselves, prepared or not.
+        """
+        block: Any
+        for block in self.model.layers:
+            for packed in vars(block).values():
+                if isinstance(packed, Packed):
+                    packed.prepare()
+        self._prepared_head = Prepared.of(self.output_weight)
+
+    def head_rows(self, tokens: Tensor | slice) -> Tensor:
         """The head's fp32 rows (…, D) of some tokens (…)."""
         return self.output_weight[tokens].float()
 
-    def sharp_logits(self, hidden_BD: Tensor) -> Tensor:
-        """``logits`` (B, V) of which the likeliest of each row come from an fp32 product.
+    def sharp_logits(self, hidden_BD: Tensor, named_B: Tensor | None = None) -> Tensor:
+        """``logits`` (B, V) of which the likeliest of each row, and the token named of it, come from an fp32 product.
 
         In bf16 the product rounds each logit to 8 bits, an error of hundredths of a nat. An fp32 product of the
         whole last layer would take several times as long; the ``SHARP`` likeliest tokens are what log-probs are
         told of, and they hold most of the sum over the vocabulary, over whose rest the errors average out.
         """
-        logits_BV = self.logits(hidden_BD)
+        if self.dtype.itemsize < 4 and self.config.vocab_size * self.config.hidden_size <= SMALL:
+            return F.linear(hidden_BD.float(), self.head_rows(slice(None))) * self.config.logit_scale
+        if self._prepared_head is None:
+            logits_BV = self.logits(hidden_BD)
+        else:
+            rounded_BV = product(hidden_BD, self.output_weight, None, self._prepared_head)
+            logits_BV = rounded_BV.float() * self.config.logit_scale
         if self.dtype == torch.float32:
             return logits_BV
         best_BK = logits_BV.topk(min(SHARP, logits_BV.shape[1]), dim=-1, sorted=False).indices
+        if named_B is not None:
+            best_BK = torch.cat((best_BK, named_B[:, None]), dim=1)
         exact_BK = torch.bmm(self.head_rows(best_BK), hidden_BD.float().unsqueeze(-1)).squeeze(-1)
         return logits_BV.scatter_(1, best_BK, exact_BK * self.config.logit_scale)

@@ -153,11 +153,14 @@ class Int8Decoder(Decoder):
         head = self._head
         return head.weight.to(head.scale.dtype) * head.scale.unsqueeze(1)
 
+    def prepare(self) -> None:
+        """Nothing: int8 weights lie as their product reads them."""
+
     def logits(self, hidden: Tensor) -> Tensor:
         """fp32 logits (…, V) of hidden states (…, D), scaled as the family does."""
         return product(hidden, self._head.weight, self._head.scale).float() * self.config.logit_scale
 
-    def head_rows(self, tokens: Tensor) -> Tensor:
+    def head_rows(self, tokens: Tensor | slice) -> Tensor:
         """The head's fp32 rows (…, D) of some tokens (…)."""
         return self._head.weight[tokens].float() * self._head.scale[tokens].float().unsqueeze(-1)
 

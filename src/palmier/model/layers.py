@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from palmier.model.attention import Attention, Places, Rolled, Rotary, Sight
 from palmier.model.config import ModelConfig
+from palmier.model.prepared import Prepared, product
 
 
 class LayerNorm(nn.Module):
@@ -47,7 +48,8 @@ class Packed:
     Decoding is many tiny products, each with a fixed cost: one product over the packed weights
     takes the place of two to five. The layers keep their own parameters, which become views of the
     packed memory, so that whoever changes them in place changes both. Where a parameter was given
-    other memory since (another dtype, loaded weights), it is packed again.
+    other memory since (another dtype, loaded weights), it is packed again. ``prepare`` makes products
+    quicker until then, by a copy of the weights as they are at that moment.
     """
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
@@ -55,17 +57,29 @@ class Packed:
         self.sizes = [linear.out_features for linear in linears]
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
+        self._prepared: Prepared | None = None
         self.biased = linears[0].bias is not None
 
     def __call__(self, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
         """All outputs for ``x`` (…, in), split into ``sizes``. For inference: it carries no gradient."""
+        weight, bias = self._whole_parameters()
+        return product(x, weight, bias, self._prepared).split_with_sizes(sizes, -1)
+
+    def prepare(self) -> None:
+        """Take the weights as they are now for all products to come; again after every change of them."""
+        self._prepared = Prepared.of(self._whole_parameters()[0])
+
+    def _whole_parameters(self) -> tuple[Tensor, Tensor | None]:
+        """All weights, and all biases where there are some, packed if they are not yet."""
         if self.weight is None or not _whole(self.weight, [linear.weight for linear in self.linears]):
             self.weight = self._pack([linear.weight for linear in self.linears])
         if self.biased and (self.bias is None or not _whole(self.bias, [linear.bias for linear in self.linears])):
             self.bias = self._pack([linear.bias for linear in self.linears])
-        return F.linear(x, self.weight, self.bias).split_with_sizes(sizes, -1)
+        return self.weight, self.bias
 
     def _pack(self, parameters: Sequence[Tensor]) -> Tensor:
+        if len(parameters) == 1:
+            return parameters[0].detach()
         # Not an inference tensor, even when the caller infers: the parameters will be trained again.
         with torch.inference_mode(False), torch.no_grad():
             packed = torch.cat([parameter.detach() for parameter in parameters])
@@ -94,11 +108,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mix(self.gate_proj(x), self.up_proj(x))
-
-    def mix(self, gate: Tensor, up: Tensor) -> Tensor:
-        """The layer's output of its two inner projections."""
-        out: Tensor = self.down_proj(F.silu(gate) * up)
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
         return out
 
 
@@ -112,7 +122,9 @@ class ParallelBlock(nn.Module):
         self.input_layernorm = norm(config)
         a, m = self.self_attn, self.mlp
         self._packed = Packed((a.q_proj, a.k_proj, a.v_proj, m.gate_proj, m.up_proj))
+        self._packed_out, self._packed_down = Packed((a.o_proj,)), Packed((m.down_proj,))
         self._sizes = _qkv_sizes(config) + 2 * [config.intermediate_size]
+        self._size = [config.hidden_size]
 
     def forward(self, x: Tensor, rotary: Rotary, sight: Sight) -> Tensor:
         """(B, T, D) → (B, T, D)."""
@@ -123,7 +135,9 @@ class ParallelBlock(nn.Module):
     def cached(self, x: Tensor, rotary: Rotary | Rolled, keys: Tensor, values: Tensor, at: Places) -> Tensor:
         """The same through this layer's part of the cache, for inference."""
         qk, v, gate, up = self._packed(self.input_layernorm(x), self._sizes)
-        return x + self.self_attn.cached(qk, v, rotary, keys, values, at) + self.mlp.mix(gate, up)
+        (attended,) = self._packed_out(self.self_attn.cached(qk, v, rotary, keys, values, at), self._size)
+        (mixed,) = self._packed_down(F.silu(gate) * up, self._size)
+        return x + attended + mixed
 
 
 class SequentialBlock(nn.Module):
@@ -137,7 +151,9 @@ class SequentialBlock(nn.Module):
         self.post_attention_layernorm = norm(config)
         a, m = self.self_attn, self.mlp
         self._packed_qkv, self._packed_mlp = Packed((a.q_proj, a.k_proj, a.v_proj)), Packed((m.gate_proj, m.up_proj))
+        self._packed_out, self._packed_down = Packed((a.o_proj,)), Packed((m.down_proj,))
         self._sizes, self._mlp_sizes = _qkv_sizes(config), 2 * [config.intermediate_size]
+        self._size = [config.hidden_size]
 
     def forward(self, x: Tensor, rotary: Rotary, sight: Sight) -> Tensor:
         """(B, T, D) → (B, T, D)."""
@@ -148,9 +164,11 @@ class SequentialBlock(nn.Module):
     def cached(self, x: Tensor, rotary: Rotary | Rolled, keys: Tensor, values: Tensor, at: Places) -> Tensor:
         """The same through this layer's part of the cache, for inference."""
         qk, v = self._packed_qkv(self.input_layernorm(x), self._sizes)
-        x = x + self.self_attn.cached(qk, v, rotary, keys, values, at)
+        (attended,) = self._packed_out(self.self_attn.cached(qk, v, rotary, keys, values, at), self._size)
+        x = x + attended
         gate, up = self._packed_mlp(self.post_attention_layernorm(x), self._mlp_sizes)
-        return x + self.mlp.mix(gate, up)
+        (mixed,) = self._packed_down(F.silu(gate) * up, self._size)
+        return x + mixed
 
 
 def _qkv_sizes(config: ModelConfig) -> list[int]:

@@ -98,6 +98,22 @@ def here(workspace: Workspace) -> list[Here]:
     return found
 
 
+def inside(name: str, workspace: Workspace) -> Path | None:
+    """The folder of a model that lies in the home: a name, or a place there such as ``improve/…/reward``.
+
+    None where there is none. Nothing else is looked at (no other path, no file, no hub), so that a request over the
+    network may name it.
+    """
+    parts = name.split("/")
+    if not all(re.fullmatch(r"\w[\w.-]*", part) for part in parts):
+        return None
+    for base in (workspace.models, workspace.home):
+        found = _model_in(base.joinpath(*parts))
+        if found is not None:
+            return found
+    return None
+
+
 def remove(name: str, workspace: Workspace) -> int:
     """Take a model, and what an interrupted pull left of it, from the home; returns the bytes that are free again.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -46,6 +47,41 @@ def has_compiler() -> bool:
     compiler = os.environ.get("CXX") or "g++"
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
     return (shutil.which(compiler) or shutil.which("clang++")) is not None and header.is_file()
+
+
+KEPT = 512 << 20
+"""Bytes of freed memory that `keep_memory` lets a process hold on to."""
+
+_MMAP_LIMIT = 32 << 20
+"""The largest value that glibc takes: blocks of up to so many bytes come out of the memory that is kept."""
+
+
+def keep_memory() -> bool:
+    """Let freed memory of up to ``KEPT`` bytes stay with the process; False where the C library isn't glibc.
+
+    By default glibc hands a freed block of a few MB back to the system at once, and the next operator's result
+    is fresh memory, which the system clears page by page: for a norm of a few hundred rows that takes longer than
+    the norm. It changes speed and resident memory, never a number.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # macOS and musl have none, Windows no library without a name
+        return False
+    # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    return all(mallopt(option, value) == 1 for option, value in ((-1, KEPT), (-3, _MMAP_LIMIT)))
+
+
+PROGRAMS = 256
+"""Products' programs that `few_programs` lets oneDNN keep: each is for one shape and takes 60 to 180 KB."""
+
+
+def few_programs() -> None:
+    """Let oneDNN keep ``PROGRAMS`` programs instead of 1,024: a server that meets ever new shapes grows no further.
+
+    Read once, at a process's first product, so later calls change nothing; whoever set oneDNN's variable is obeyed.
+    What was forgotten is made anew in milliseconds. It changes speed and memory, never a number.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PROGRAMS))
 
 
 def deterministic() -> None:

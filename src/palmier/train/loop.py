@@ -86,6 +86,8 @@ class Trainer:
         if steps < 1:
             raise Refusal(f"{stage}: {steps} steps are no run: there is too little data, or steps is not positive")
         runtime.deterministic()
+        runtime.keep_memory()
+        runtime.few_programs()
         self.run, self.stage, self.steps, self.how = run, stage, steps, optimization
         self.dtype = runtime.choose_dtype(optimization.precision)
         self._save_model = save
