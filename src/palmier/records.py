@@ -11,6 +11,9 @@ from palmier.errors import Refusal
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "cancelled"]
 
+MOST_RANKED = 9
+"""Answers that one ranking orders, at most."""
+
 
 @dataclass(frozen=True)
 class Document:
@@ -88,8 +91,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature <= 100.0:
             raise Refusal(f"temperature {self.temperature} is outside 0 … 100")
-        if self.top_k < 0:
-            raise Refusal(f"top_k {self.top_k} is negative: 0 switches it off")
+        if not 0 <= self.top_k < 2**31:
+            raise Refusal(f"top_k {self.top_k} is outside 0 … {2**31 - 1}: 0 switches it off")
         if not 0.0 < self.top_p <= 1.0:
             raise Refusal(f"top_p {self.top_p} is outside (0, 1]")
         if self.max_tokens < 1:
@@ -126,7 +129,8 @@ class Answer:
 
     ``tokens`` includes the end token where ``finish`` is "stop"; ``logprobs`` are natural
     logarithms under the distribution at the sampling temperature, before any cut. Both are
-    empty for an answer that a person or a program wrote.
+    empty for an answer that a person, a program or another server wrote: what trains from it encodes the text.
+    ``version`` is then "" or, of another server, its model's name, @ and its address.
     """
 
     text: str
@@ -155,6 +159,8 @@ class Ranking:
 
     ``ranks[i]`` is the rank of ``answers[i]``, 1 = best, equal numbers are ties.
     ``shown[j]`` is the index of the answer that stood at place j on the screen.
+    ``strength`` tells how much better the best one is: 1 slightly, 2 clearly, 3 strongly, 0 where nobody was asked.
+    ``reason`` is what the person says of it, "" where nothing.
     """
 
     conversation: Conversation
@@ -164,15 +170,21 @@ class Ranking:
     shown: tuple[int, ...] = ()
     annotator: str = ""
     milliseconds: int = 0
+    strength: int = 0
+    reason: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.answers)
-        if not 2 <= count <= 9:
-            raise Refusal(f"a ranking orders 2 to 9 answers, not {count}")
+        if not 2 <= count <= MOST_RANKED:
+            raise Refusal(f"a ranking orders 2 to {MOST_RANKED} answers, not {count}")
         if len(self.ranks) != count or any(r < 1 for r in self.ranks):
             raise Refusal(f"ranks must be {count} numbers from 1, got {list(self.ranks)}")
         if self.shown and sorted(self.shown) != list(range(count)):
             raise Refusal(f"shown must be an order of 0 … {count - 1}, got {list(self.shown)}")
+        if self.strength not in (0, 1, 2, 3):
+            raise Refusal(f"strength {self.strength!r} is none: 1 is slight, 2 clear, 3 strong, 0 not told")
+        if not isinstance(self.reason, str):
+            raise Refusal(f"a reason is text, not {type(self.reason).__name__}")
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -183,6 +195,8 @@ class Ranking:
             "shown": list(self.shown),
             "annotator": self.annotator,
             "milliseconds": self.milliseconds,
+            "strength": self.strength,
+            "reason": self.reason,
         }
 
     @classmethod
@@ -193,6 +207,41 @@ class Ranking:
         for name in ("ranks", "shown"):
             fields[name] = tuple(fields.get(name, ()))
         return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Label:
+    """One person's thumb on a single answer: up where it is ``good``."""
+
+    conversation: Conversation
+    answer: Answer
+    good: bool
+    annotator: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What a person wrote as an answer; ``answer`` is the one that it is better than, where there is one."""
+
+    conversation: Conversation
+    text: str
+    answer: Answer | None = None
+    annotator: str = ""
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise Refusal("a better answer needs words: it is empty")
+        if self.answer is not None and self.answer.text == self.text:
+            raise Refusal("the better answer is the old one, word for word: change it first")
+
+    def preference(self) -> Ranking | None:
+        """The written text stands above the old answer; None where there was none."""
+        if self.answer is None:
+            return None
+        pair = (Answer(self.text), self.answer)
+        return Ranking(self.conversation, pair, (1, 2), annotator=self.annotator, reason=self.reason)
 
 
 @dataclass(frozen=True)

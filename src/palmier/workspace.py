@@ -24,6 +24,11 @@ class Workspace:
     home: Path
 
     @classmethod
+    def at(cls, home: Path | None) -> Workspace:
+        """The home that a command was given, or the usual one."""
+        return cls(home.expanduser()) if home else cls.default()
+
+    @classmethod
     def default(cls) -> Workspace:
         return cls(Path(os.environ.get("PALMIER_HOME") or Path.home() / ".palmier"))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from palmier.data import tokenizer
@@ -9,6 +12,8 @@ from palmier.data.template import Template
 from palmier.model.config import ModelConfig
 from palmier.model.decoder import Decoder
 from palmier.records import Document
+
+from .postgres import Cluster, running_cluster
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +25,19 @@ def template() -> Template:
 @pytest.fixture
 def decoder(template: Template) -> Decoder:
     return Decoder.create(ModelConfig.palm(template.tokenizer.size, 32, 2, 2, max_positions=128), seed=3)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A PostgreSQL server; the test is skipped where there is none."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a new store may lie: a file, and a database of PostgreSQL."""
+    if request.param == "sqlite":
+        return tmp_path / "home" / "feedback.sqlite"
+    cluster: Cluster = request.getfixturevalue("postgresql")
+    return cluster.new_database()

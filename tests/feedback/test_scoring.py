@@ -107,8 +107,8 @@ def test_import_counts_once_and_trains_only_with_consent(tmp_path: Path, capsys:
     file = lines(tmp_path / "r.jsonl", ranking("ann").to_json(), ranking("bob").to_json())
     at = ["--home", str(home)]
     assert app.run(["feedback", "import", str(file), *at]) == 0
-    assert "2 of 2 rankings were new; 0 in all" in capsys.readouterr().out
+    assert "2 of 2 were new; 0 preferences in all" in capsys.readouterr().out
     assert app.run(["feedback", "import", str(file), "--consent", *at]) == 0
-    assert "0 of 2 rankings were new; 2 in all" in capsys.readouterr().out
+    assert "0 of 2 were new; 2 preferences in all" in capsys.readouterr().out
     assert Store(home / "feedback.sqlite").training_rankings() == [ranking("ann"), ranking("bob")]
     assert app.run(["feedback", "import", str(lines(tmp_path / "b.jsonl", {"ranks": [1]})), *at]) == 2

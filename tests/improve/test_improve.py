@@ -16,7 +16,8 @@ import pytest
 from palmier.data.prompts import read_rankings
 from palmier.errors import Refusal
 from palmier.feedback.split import NEEDED, by_prompt, prompt_key
-from palmier.records import Conversation, Ranking
+from palmier.feedback.store import Store
+from palmier.records import Conversation, Demonstration, Ranking
 from palmier.train import attempts, improve
 from palmier.train.sizing import Sizing
 from palmier.versions import Versions
@@ -48,7 +49,24 @@ def test_a_taste_is_learnt_measured_and_promoted(home: Path, spoken: Any) -> Non
     left = {path.name for path in (Workspace(home).improve / "0001").iterdir()}
     assert left == {"outcome.json", "reward.metrics.jsonl", "judge.metrics.jsonl", "policy.metrics.jsonl"}
     assert (Workspace(home).models / "reward" / "model.safetensors").is_file()
+    # What it was made out of is noted, and told beside each ranking.
+    store = Store(Workspace(home).store)
+    told = [fate.sentence for fate in store.fates("ann", limit=200)]
+    assert told.count("used in version 0002") == current.card["rankings"]
+    assert store.reach("ann").versions == ("0002",)
     assert versions.rollback().name == "0001"
+
+
+def test_better_answers_are_read_and_noted_too(home: Path, spoken: Any) -> None:
+    store = Store(Workspace(home).store)
+    better = Demonstration(spoken.prompts[0], "A kind word, my dear.", spoken.answers[0][0], "ann")
+    store.add_all([("better", better)])
+    folder = attempts.begin(Workspace(home), "", 0.5, spoken.settings(home).comparable())
+    read = read_rankings(folder / attempts.POLICY) + read_rankings(folder / attempts.JUDGE)
+    assert better.preference() in read
+    assert len(read_json(folder / attempts.USED)) == len(read)
+    attempts.note_uses(folder, Workspace(home), "0007")
+    assert [fate.versions for fate in store.fates("ann", "demonstration")] == [("0007",)]
 
 
 def test_random_rankings_promote_nothing_and_say_why(tmp_path: Path, spoken: Any) -> None:

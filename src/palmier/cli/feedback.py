@@ -1,4 +1,4 @@
-"""`palmier feedback …` and `palmier reward score`: look at rankings, export them, sort answers."""
+"""`palmier feedback …` and `palmier reward score`: numbers, files in the field's forms, answers in order."""
 
 from __future__ import annotations
 
@@ -6,86 +6,91 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cyclopts
 
 from palmier.workspace import Workspace
 
-if TYPE_CHECKING:
-    from palmier.feedback.store import Store
-
-feedback_app = cyclopts.App(name="feedback", help="Look at and export the rankings.")
-
-
-def open_store(home: Path | None) -> Store:
-    """The store of a home; raises Refusal where there is none yet."""
-    from palmier.errors import Refusal
-    from palmier.feedback.store import Store
-
-    workspace = Workspace(home.expanduser()) if home else Workspace.default()
-    if not workspace.store.is_file():
-        raise Refusal(f"{workspace.home} holds no feedback yet: run `palmier serve` and rank answers at /rank")
-    return Store(workspace.store)
+feedback_app = cyclopts.App(
+    name="feedback", help="What people said of answers: numbers, and files in the field's forms."
+)
 
 
 @feedback_app.command
-def export(out: Path, *, home: Path | None = None) -> None:
-    """Write the rankings that may be used (consent given, not withdrawn) as JSONL.
+def export(
+    out: Path,
+    *,
+    format: Literal["rankings", "preference", "unpaired", "messages"] = "rankings",
+    home: Path | None = None,
+) -> None:
+    """Write what may be used (consent given, not withdrawn) as JSONL, a line a thing.
 
     Parameters
     ----------
     out
-        The file to write, a line a ranking: what `palmier reward train` and `palmier dpo` read.
+        The file to write.
+    format
+        rankings: every preference in our own form, what `palmier reward train` and `palmier dpo` read;
+        preference: pairs {prompt, chosen, rejected}; unpaired: thumbs {prompt, completion, label};
+        messages: better answers {messages}, what `palmier sft` reads.
     home
         Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier.
     """
     from palmier.data.prompts import write_jsonl
+    from palmier.feedback.formats import lines
+    from palmier.feedback.store import open_store
 
-    store = open_store(home)
-    count = write_jsonl(out, store.training_rankings())
-    every = store.count()
-    print(f"{count} of {every} rankings written to {out}" + "; the others came without consent" * (count < every))
+    store = open_store(Workspace.at(home), new=False)
+    count = write_jsonl(out, lines(store, format))
+    print(f"{count} lines written to {out}; what came without consent, or was taken back, is left out")
 
 
 @feedback_app.command(name="import")
-def import_rankings(
-    file: Path, *, consent: Annotated[bool, cyclopts.Parameter(negative="")] = False, home: Path | None = None
+def import_feedback(
+    file: Path,
+    *,
+    consent: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    annotator: str = "imported",
+    home: Path | None = None,
 ) -> None:
-    """Take rankings from a JSONL file into the store; the same ranking twice counts once.
+    """Take feedback from a JSONL file (or .jsonl.gz) into the store; the same thing twice counts once.
+
+    Each line is a ranking, {prompt, chosen, rejected}, {prompt, completion, label}, {messages}, or one
+    of Open-Assistant's trees.
 
     Parameters
     ----------
     file
-        JSONL as `palmier feedback export` writes it.
+        The file; where a line is wrong, nothing of it is taken.
     consent
-        You state that the people who ranked agreed that their rankings are used for training. Without
-        it the rankings are kept, but nothing is trained with those of people who have not agreed.
+        You state that the people whose feedback this is agreed that it is used for training. Without
+        it the feedback is kept, but nothing is trained with that of people who have not agreed.
+    annotator
+        Whose it is, where the file does not say.
     home
         Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier.
     """
-    import hashlib
+    from palmier.feedback.formats import take
+    from palmier.feedback.store import open_store
 
-    from palmier.data.prompts import read_rankings
-    from palmier.feedback.store import Store
-
-    rankings = read_rankings(file)
-    workspace = Workspace(home.expanduser()) if home else Workspace.default()
-    store = Store(workspace.store)
-    before = store.count()
-    for ranking in rankings:
-        content = json.dumps(ranking.to_json(), sort_keys=True)
-        store.add_ranking(ranking, "imported " + hashlib.sha256(content.encode()).hexdigest())
+    store = open_store(Workspace.at(home))
+    taken = take(store, file, annotator)
     if consent:
-        for annotator in sorted({ranking.annotator for ranking in rankings}):
-            store.set_consent(annotator, True, f"Stated by whoever imported {file.name}: the people who ranked agreed.")
-    usable = len(store.training_rankings())
-    print(f"{store.count() - before} of {len(rankings)} rankings were new; {usable} in all may be used for training")
+        for name in sorted(taken.annotators):
+            store.set_consent(
+                name, True, f"Stated by whoever imported {file.name}: the people whose feedback it is agreed."
+            )
+    usable = sum(1 for _ in store.preferences())
+    print(
+        f"{taken.fresh} of {taken.total} were new; {usable} preferences in all may be used for training"
+        + f"; {taken.empty} lines held nothing to learn from" * (taken.empty > 0)
+    )
 
 
 @feedback_app.command
 def stats(*, home: Path | None = None) -> None:
-    """Show who ranked how much, who consented, and how far people agree.
+    """Show who said how much, who consented, and how far people agree.
 
     Parameters
     ----------
@@ -95,18 +100,27 @@ def stats(*, home: Path | None = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from palmier.feedback.consent import WORDING
     from palmier.feedback.rankings import agreement, clear
+    from palmier.feedback.store import KINDS, open_store
 
-    store = open_store(home)
-    table = Table("annotator", "rankings", "consent")
+    store = open_store(Workspace.at(home), new=False)
+    table = Table("annotator", "rankings", "thumbs", "better answers", "consent")
     words = {True: "yes", False: "no", None: "not asked"}
     for name in store.annotators():
-        table.add_row(name or "(no name)", str(store.count(name)), words[store.consent(name)])
+        granted, wording = store.consented(name)
+        answer = "to rankings alone" if granted and wording < WORDING else words[granted]
+        counts = (store.count(name, kind) for kind in KINDS)
+        table.add_row(name or "(no name)", *map(str, counts), answer)
     rankings = store.training_rankings()
     found, agreed = clear(rankings), agreement(rankings)
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"{len(rankings)} of {store.count()} rankings may be used for training.")
+    said = {"ranking": "rankings", "label": "thumbs", "demonstration": "better answers"}
+    console.print(
+        ", ".join(f"{store.usable(kind)} of {store.count(kind=kind)} {said[kind]}" for kind in KINDS)
+        + " may be used for training."
+    )
     console.print(f"{found.prompts} prompts with a clear order; {found.tied} rankings are ties alone.")
     if found.pairs:
         console.print(f"{found.contradicted} of {found.pairs} pairs of answers were ordered both ways.")

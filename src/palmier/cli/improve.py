@@ -35,7 +35,7 @@ def improve_command() -> cyclopts.App:
     from palmier.train import improve as stage
 
     def command(home: Path | None = None, fresh: bool = False, **values: Any) -> int:
-        return finish(stage.run(stage.Settings(_workspace(home).home, **values), fresh=fresh))
+        return finish(stage.run(stage.Settings(Workspace.at(home).home, **values), fresh=fresh))
 
     app = cyclopts.App(name="improve", result_action="return_value")
     app.default(take(command, options(stage.Settings, own=OWN, called={"base": "--from"})))
@@ -67,7 +67,7 @@ def versions(*, home: Path | None = None) -> None:
     home
         Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier.
     """
-    known = Versions(_workspace(home))
+    known = Versions(Workspace.at(home))
     every, current = known.all(), known.current()
     if not every:
         print("There is no version yet: palmier serve makes the first.")
@@ -93,7 +93,7 @@ def remove(version: str, *, home: Path | None = None) -> None:
     """
     from palmier.train.attempts import check_unused
 
-    workspace = _workspace(home)
+    workspace = Workspace.at(home)
     known = Versions(workspace)
     label = known.get(version).label
     with workspace.exclusively("palmier versions rm"):
@@ -115,7 +115,7 @@ def promote(version: str, *, home: Path | None = None) -> None:
     """
     from palmier.serve.loading import check
 
-    versions = Versions(_workspace(home))
+    versions = Versions(Workspace.at(home))
     check(versions.get(version).folder)
     promoted = versions.promote(version)
     print(f"Version {promoted.name} ({promoted.label}) answers now. Back to the one before: palmier rollback")
@@ -129,12 +129,8 @@ def rollback(*, home: Path | None = None) -> None:
     home
         Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier.
     """
-    version = Versions(_workspace(home)).rollback()
+    version = Versions(Workspace.at(home)).rollback()
     print(f"Version {version.name} ({version.label}) answers again.")
-
-
-def _workspace(home: Path | None) -> Workspace:
-    return Workspace(home.expanduser()) if home else Workspace.default()
 
 
 def _sentence(text: Any) -> str:

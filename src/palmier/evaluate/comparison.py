@@ -41,7 +41,9 @@ def collected_sampling(rankings: Sequence[Ranking], seed: int) -> Sampling:
     A comparison at another temperature would measure something that nobody ranked. Plain
     sampling at temperature 1 where people wrote all answers themselves.
     """
-    drawn = [answer.sampling for ranking in rankings for answer in ranking.answers if answer.tokens]
+    everyone = [answer for ranking in rankings for answer in ranking.answers]
+    # What another server wrote brings no tokens; what a person wrote was drawn in no way at all.
+    drawn = [answer.sampling for answer in everyone if answer.tokens or answer.sampling != Sampling()]
     if not drawn:
         return Sampling(seed=seed)
     most, _ = Counter(replace(one, max_tokens=1, seed=0) for one in drawn).most_common(1)[0]

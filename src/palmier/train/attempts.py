@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from palmier.data.prompts import read_rankings, write_jsonl
 from palmier.errors import Refusal
 from palmier.feedback.rankings import clear
 from palmier.feedback.split import by_prompt, check_enough
-from palmier.feedback.store import Store
+from palmier.feedback.store import Preference, open_store
 from palmier.train.log import say
 from palmier.versions import Versions
 from palmier.workspace import Workspace, read_json, write_json, write_whole
@@ -23,6 +24,9 @@ from palmier.workspace import Workspace, read_json, write_json, write_whole
 BEGUN, OUTCOME = "begun.json", "outcome.json"
 POLICY, JUDGE = "policy.jsonl", "judge.jsonl"
 """The two halves of the rankings."""
+
+USED = "used.json"
+"""What the halves were made out of, as (kind, number) in the store: noted there when a version was made."""
 
 
 def begin(workspace: Workspace, base: str, judge_share: float, settings: Mapping[str, Any]) -> Path:
@@ -37,16 +41,18 @@ def begin(workspace: Workspace, base: str, judge_share: float, settings: Mapping
         raise Refusal(
             f"{workspace.home} has no version that answers yet: run `palmier serve` once, or give --from VERSION"
         )
-    store = Store(workspace.store)
-    given, without_consent = store.training_rankings(), store.count()
-    store.close()
+    preferences, without_consent = _read(workspace)
+    given = [preference.ranking for preference in preferences]
     found = clear(given)
-    check_enough(found, len(given), without_consent - len(given))
+    check_enough(found, len(given), without_consent)
     halves = by_prompt(found.rankings, int(settings["seed"]), judge_share)
+    chosen = {id(ranking) for ranking in (*halves.policy, *halves.judge)}
+    used = [item for preference in preferences if id(preference.ranking) in chosen for item in preference.items]
     target = workspace.improve / _next_name(workspace)
     with write_whole(target) as folder:
         write_jsonl(folder / POLICY, halves.policy)
         write_jsonl(folder / JUDGE, halves.judge)
+        write_json(folder / USED, used)
         begun = {"base": start.name, "current": (current or start).name, "settings": dict(settings)}
         write_json(folder / BEGUN, begun)
     return target
@@ -140,8 +146,24 @@ def _same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
             )
 
 
+def note_uses(folder: Path, workspace: Workspace, version: str) -> None:
+    """Note in the store what a version was made out of; an improvement of an older Palmier has not kept it."""
+    if not (folder / USED).is_file():
+        return
+    with contextlib.closing(open_store(workspace)) as store:
+        store.note_uses(version, [(kind, number) for kind, number in read_json(folder / USED)])
+
+
+def _read(workspace: Workspace) -> tuple[list[Preference], int]:
+    """What may be learnt from, and how many rankings stand that may not: nobody agreed to their use."""
+    with contextlib.closing(open_store(workspace)) as store:
+        preferences = list(store.preferences())
+        own = sum(kind == "ranking" for preference in preferences for kind, _ in preference.items)
+        return preferences, store.count() - own
+
+
 def _still_allowed(folder: Path, workspace: Workspace) -> bool:
-    store = Store(workspace.store)
+    store = open_store(workspace)
     allowed = Counter(json.dumps(ranking.to_json()) for ranking in store.training_rankings())
     store.close()
     used = read_rankings(folder / POLICY) + read_rankings(folder / JUDGE)

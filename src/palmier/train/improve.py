@@ -34,7 +34,7 @@ from palmier.evaluate.card import Evidence, Verdict, decide
 from palmier.evaluate.comparison import Heard, Side, answer, collected_sampling, compare
 from palmier.evaluate.judges import accuracy
 from palmier.feedback.reward import ModelReward, ProgramReward, Reward
-from palmier.feedback.store import Store
+from palmier.feedback.store import open_store
 from palmier.records import Answer
 from palmier.scale import runtime
 from palmier.train import attempts, dpo, ppo, reward_model
@@ -264,6 +264,7 @@ class Improvement:
                 reward_accuracy=dataclasses.asdict(reward_accuracy),
                 settings=self.settings.comparable(),
             )
+        attempts.note_uses(self.folder, self.workspace, candidate.name)
         attempts.copy_model(reward, self.workspace.models / "reward")
         if verdict.promote:
             self.versions.promote(candidate.name)
@@ -285,11 +286,13 @@ class Improvement:
 
 def _try_judge(settings: Settings, workspace: Workspace) -> None:
     """Let a judging program score one answer, so that one that fails does so before the work, not after it."""
-    known = Store(workspace.store) if settings.judge != "none" and workspace.store.is_file() else None
-    if known is not None:
-        for ranking in known.training_rankings()[:1]:
+    if settings.judge == "none":
+        return
+    with contextlib.closing(open_store(workspace)) as known:
+        first = next(known.preferences(), None)
+        if first is not None:
+            ranking = first.ranking
             ProgramReward(settings.judge).score([ranking.conversation], ranking.answers[:1])
-        known.close()
 
 
 @contextlib.contextmanager
