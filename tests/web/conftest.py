@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from palmier.workspace import Workspace
 
@@ -71,3 +71,20 @@ def page(browser: Browser) -> Iterator[Page]:
     yield page
     context.close()
     assert errors == []
+
+
+BENCH = """async () => {
+    window.markdown = await import("/page/markdown.js");
+    window.bench = document.createElement("div");
+    bench.className = "prose";
+    bench.id = "bench";
+    document.querySelector("main").prepend(bench);
+}"""
+
+
+@pytest.fixture
+def bench(serve: Callable[..., Server], page: Page) -> Locator:
+    """An empty place for an answer on the chat page; scripts find it as `bench`, and markdown.js as `markdown`."""
+    page.goto(serve("first").url)
+    page.evaluate(BENCH)
+    return page.locator("#bench")

@@ -10,15 +10,9 @@ from playwright.sync_api import Page, expect
 from palmier.records import Message
 
 from ..serve.home import SENTENCES, Server  # noqa: TID252  # tests are no package: the one way to a neighbour
+from .talk import FIRST, ask
 
 pytestmark = pytest.mark.web
-
-FIRST = "I am the first version."  # as shown: the asterisks became bold letters
-
-
-def ask(page: Page, text: str = "Who are you?") -> None:
-    page.get_by_label("Your message").fill(text)
-    page.keyboard.press("Enter")
 
 
 def test_a_message_is_answered_and_the_conversation_is_there_after_a_reload(
@@ -74,9 +68,9 @@ def test_again_draws_another_answer_and_both_can_be_read(serve: Callable[..., Se
     page.get_by_label("Which version answers").select_option("0002")
     page.get_by_role("button", name="Again").click()
     expect(page.locator(".prose")).to_have_text(SENTENCES["second"])
-    page.get_by_role("button", name="The answer before").click()
+    page.get_by_role("button", name="The one before").click()
     expect(page.locator(".prose")).to_have_text(FIRST)
-    expect(page.locator(".answer-head")).to_contain_text("1 of 2")
+    expect(page.locator(".pager")).to_contain_text("1/2")
 
 
 def test_a_promoted_version_answers_in_the_open_page(serve: Callable[..., Server], page: Page) -> None:
@@ -180,7 +174,8 @@ def test_a_refusal_is_shown_and_the_words_are_not_lost(serve: Callable[..., Serv
     ask(page, "word " * 700)
     expect(page.locator(".trouble")).to_contain_text("tokens and the context holds 640")
     ask(page, "Hello")
-    expect(page.locator(".trouble")).to_have_count(2)  # the conversation itself is too long now
+    expect(page.locator(".prose").last).to_have_text(FIRST)  # the long message is left out, and that is said
+    expect(page.get_by_role("note")).to_contain_text("no longer reads what stands above this line: 1 earlier turn")
     page.get_by_role("button", name="New conversation").click()
     ask(page, "Hello")
     expect(page.locator(".prose")).to_have_text(FIRST)

@@ -45,7 +45,7 @@ def overlap(one: Locator, other: Locator) -> bool:
 
 def test_nothing_lies_over_what_is_asked_on_the_ranking_page(serve: Callable[..., Server], page: Page) -> None:
     page.goto(f"{serve('varied').url}/rank")
-    expect(page.get_by_role("button", name="No, only keep them")).to_be_visible()
+    expect(page.get_by_role("button", name="No, only keep it")).to_be_visible()
     expect(page.get_by_role("button", name="Draw answers")).to_be_visible()
     for size in (PHONE, DESK):
         # A window that cuts through the page at any height: below the header there is nothing but the page.

@@ -52,7 +52,7 @@ def by_letter(ranking: Any) -> dict[str, int]:
 def test_rank_with_the_mouse(serve: Callable[..., Server], page: Page) -> None:
     server = serve("varied")
     draw(page, server)
-    page.get_by_role("button", name="Yes, use them").click()
+    page.get_by_role("button", name="Yes, use it").click()
     expect(page.get_by_text("They may be used for training.")).to_be_visible()
     assert letters(page) == "ABCD"
     drag(page, "D", above="A")
@@ -110,7 +110,7 @@ def test_rank_with_a_finger(serve: Callable[..., Server], page: Page) -> None:
 def test_rank_with_the_keyboard_alone(serve: Callable[..., Server], page: Page) -> None:
     server = serve("varied")
     page.goto(f"{server.url}/rank?as=ada")
-    expect(page.get_by_role("button", name="Yes, use them")).to_be_visible()
+    expect(page.get_by_role("button", name="Yes, use it")).to_be_visible()
     expect(page.get_by_label("What shall be answered?")).to_be_visible()
     press = page.keyboard.press
     for _ in range(20):
@@ -197,7 +197,7 @@ def test_a_reload_in_the_middle_keeps_request_answers_and_order(serve: Callable[
     page.keyboard.press("Enter")
     expect(page.locator("#saved")).to_contain_text("Saved")
     assert server.serving.store.count("ada") == 1
-    page.get_by_role("button", name="Yes, use them").click()
+    page.get_by_role("button", name="Yes, use it").click()
     expect(page.get_by_text("They may be used")).to_be_visible()
     assert stored(server)[0].milliseconds >= 1000, "the time before the reload counts too"
 
@@ -236,7 +236,7 @@ def test_undo_brings_the_last_ranking_back(serve: Callable[..., Server], page: P
 def test_without_consent_nothing_reaches_training(serve: Callable[..., Server], page: Page) -> None:
     server = serve("varied")
     draw(page, server)
-    page.get_by_role("button", name="No, only keep them").click()
+    page.get_by_role("button", name="No, only keep it").click()
     expect(page.get_by_text("They are kept, and never used for training.")).to_be_visible()
     page.keyboard.press("Escape")
     page.locator("#order > li").first.focus()
@@ -246,7 +246,7 @@ def test_without_consent_nothing_reaches_training(serve: Callable[..., Server], 
     assert server.serving.store.count("ada") == 1
     assert stored(server) == []
     page.get_by_role("button", name="Change").click()
-    page.get_by_role("button", name="Yes, use them").click()
+    page.get_by_role("button", name="Yes, use it").click()
     expect(page.get_by_text("They may be used for training.")).to_be_visible()
     assert len(stored(server)) == 1
 
@@ -329,7 +329,7 @@ def test_the_command_appears_when_there_are_enough(serve: Callable[..., Server],
     page.keyboard.press("Enter")
     expect(page.locator("#count-more")).to_contain_text(f"0 of {NEEDED} different requests")
     expect(page.locator("#enough")).to_be_hidden()
-    page.get_by_role("button", name="Yes, use them").click()
+    page.get_by_role("button", name="Yes, use it").click()
     expect(page.locator("#enough")).to_contain_text("palmier improve")
 
 

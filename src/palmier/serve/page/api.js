@@ -1,5 +1,7 @@
 // Talking to the server: JSON there and back, and streams of events.
 
+import { say } from "./words.js";
+
 const query = new URLSearchParams(location.search);
 
 /** Who sits here: /?as=NAME and /rank?as=NAME; empty for the one person of this computer. */
@@ -27,10 +29,11 @@ async function ask(path, options) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServerError("The server can't be reached. Is `palmier serve` still running?");
+    throw new ServerError(say("The server can't be reached. Is `palmier serve` still running?"));
   }
   if (response.ok) return response;
-  let message = `The server answered ${response.status}.`;
+  if (response.status === 401) signIn();
+  let message = say("The server answered {status}.", { status: response.status });
   try {
     message = (await response.json()).error.message;
   } catch {
@@ -39,8 +42,29 @@ async function ask(path, options) {
   throw new ServerError(message, response.status);
 }
 
-function body(value) {
-  return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(value) };
+const keepers = [];
+let isLeaving = false;
+
+/** `keep()` is called before the page is loaded anew: to put away what was typed. */
+export function beforeLeaving(keep) {
+  keepers.push(keep);
+}
+
+/** Load the page anew, with what was typed put away. */
+export function reload() {
+  if (isLeaving) return;
+  isLeaving = true;
+  for (const keep of keepers) keep();
+  location.reload();
+}
+
+/** The key is wanted again: in the place of this page the server gives the one that asks for it. */
+function signIn() {
+  setTimeout(reload); // after whoever asked has put back what could not be sent
+}
+
+function body(value, method = "POST") {
+  return { method, headers: { "content-type": "application/json" }, body: JSON.stringify(value) };
 }
 
 export async function get(path, values = {}) {
@@ -51,6 +75,10 @@ export async function get(path, values = {}) {
 export async function post(path, value = {}) {
   const response = await ask(path, body(value));
   return response.status === 204 ? null : response.json();
+}
+
+export async function patch(path, value) {
+  return (await ask(path, body(value, "PATCH"))).json();
 }
 
 export async function remove(path) {
@@ -65,7 +93,7 @@ export async function* events(path, value, signal) {
   for (;;) {
     const { done, value: text } = await reader.read().catch((error) => {
       if (error.name === "AbortError") throw error;
-      throw new ServerError("The connection broke off. What was written so far is kept.");
+      throw new ServerError(say("The connection broke off. What was written so far is kept."));
     });
     if (done) return;
     rest += text;

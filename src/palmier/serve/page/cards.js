@@ -1,12 +1,18 @@
 // The answers as cards that can be put in order: by pointer (mouse, finger, pen), buttons or keys.
 
-import { element, render } from "./markdown.js";
+import { element } from "./element.js";
+import { update } from "./markdown.js";
+import { language, say } from "./words.js";
 
 const LETTERS = "ABCDEFGHI";
-const FINISH = { length: "cut off", cancelled: "stopped" };
+const FINISH = { length: () => say("cut off"), cancelled: () => say("stopped") };
 const EDGE = 70; // pixels from the window's edge where a dragged card scrolls the page
 
-const ordinal = (n) => `${n}${["th", "st", "nd", "rd"][n % 10 > 3 || (n > 10 && n < 14) ? 0 : n % 10]}`;
+const named = (letter) => say("Answer {letter}", { letter });
+
+function ordinal(n) {
+  return language === "en" ? `${n}${["th", "st", "nd", "rd"][n % 10 > 3 || (n > 10 && n < 14) ? 0 : n % 10]}` : `${n}.`;
+}
 
 /** The list #order. `changed(sentence)` is called after each change that a person made. */
 export class Cards {
@@ -28,16 +34,17 @@ export class Cards {
     const handle = element("div", "handle", place, element("span", "grip", "⠿"));
     handle.setAttribute("aria-hidden", "true");
     const prose = element("div", "prose waiting");
-    const more = element("button", "quiet", "Show all");
+    const more = element("button", "quiet", say("Show all"));
     const why = element("span");
-    const up = stepButton("▲", `Move answer ${letter} up`);
-    const down = stepButton("▼", `Move answer ${letter} down`);
-    const tie = stepButton("=", `Tie answer ${letter} with the one above`);
+    const up = stepButton("▲", say("Move answer {letter} up", { letter }));
+    const down = stepButton("▼", say("Move answer {letter} down", { letter }));
+    const tie = stepButton("=", say("Tie answer {letter} with the one above", { letter }));
     const steps = element("div", "steps", up, down, tie);
-    const head = element("header", "", element("strong", "", `Answer ${letter}`), why, steps);
+    const head = element("header", "", element("strong", "", named(letter)), why, steps);
     const said = element("div", "said", head, prose);
     const node = element("li", "drawing", handle, said);
     node.tabIndex = 0;
+    node.dataset.tied = say("tied"); // the mark between tied answers
     const card = { letter, node, place, prose, said, more, why, up, down, tie, text: null };
     up.addEventListener("click", () => this.step(card, -1));
     down.addEventListener("click", () => this.step(card, 1));
@@ -53,12 +60,12 @@ export class Cards {
   fill(draw) {
     draw.answers.forEach((answer, index) => {
       const card = this.cards.get(index);
-      card.why.textContent = FINISH[answer.finish] ?? "";
+      card.why.textContent = FINISH[answer.finish]?.() ?? "";
       card.prose.classList.toggle("waiting", answer.finish === null && !answer.text);
       if (card.text === answer.text && answer.finish === null) return;
       card.text = answer.text;
-      card.prose.replaceChildren(render(answer.text));
-      if (answer.finish !== null && !answer.text.trim()) card.prose.append(element("p", "soft", "(It said nothing.)"));
+      update(card.prose, answer.text);
+      if (answer.finish !== null && !answer.text.trim()) card.prose.append(element("p", "soft", say("(It said nothing.)")));
     });
   }
 
@@ -77,7 +84,7 @@ export class Cards {
 
   unfold(card) {
     const clamped = card.said.classList.toggle("clamped");
-    card.more.textContent = clamped ? "Show all" : "Show less";
+    card.more.textContent = clamped ? say("Show all") : say("Show less");
   }
 
   at(card) {
@@ -110,15 +117,18 @@ export class Cards {
       card.down.disabled = !this.enabled || at === this.order.length - 1;
       card.tie.disabled = !this.enabled || at === 0;
       card.tie.setAttribute("aria-pressed", String(this.order.tied[at]));
-      card.node.setAttribute("aria-label", this.enabled ? this.describe(card) : `Answer ${card.letter}`);
+      card.node.setAttribute("aria-label", this.enabled ? this.describe(card) : named(card.letter));
     });
   }
 
   describe(card) {
     const at = this.at(card);
     const ranks = this.order.placeRanks();
-    const level = ranks.filter((rank) => rank === ranks[at]).length > 1 ? ", tied" : "";
-    return `Answer ${card.letter}, ${ordinal(ranks[at])} place${level}, ${at + 1} of ${this.order.length}`;
+    const isTied = ranks.filter((rank) => rank === ranks[at]).length > 1;
+    const values = { letter: card.letter, rank: ordinal(ranks[at]), at: at + 1, count: this.order.length };
+    return isTied
+      ? say("Answer {letter}, {rank} place, tied, {at} of {count}", values)
+      : say("Answer {letter}, {rank} place, {at} of {count}", values);
   }
 
   did(card) {
@@ -177,7 +187,7 @@ class Drag {
     this.handle = event.currentTarget;
     this.gap = element("div");
     this.gap.id = "gap";
-    this.ghost = element("div", "ghost", element("strong", "small soft", `Answer ${card.letter}`));
+    this.ghost = element("div", "ghost", element("strong", "small soft", named(card.letter)));
     this.ghost.append(element("p", "", card.text.slice(0, 200)));
     this.handle.setPointerCapture(event.pointerId);
     this.listeners = { pointermove: (e) => this.move(e), pointerup: () => this.end(true), pointercancel: () => this.end(false) };

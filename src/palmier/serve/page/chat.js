@@ -1,250 +1,244 @@
-// The chat page: conversations, streaming answers, stop, again, side by side.
+// The chat page: which conversation is open, and what its parts ask of one another.
+//
+// For what is built beside it (comparing, thumbs, better answers) `chat` is the page:
+//   conversation()            the open Conversation (conversation.js): id (null before its first message), tree, settings, compare
+//   ensureConversation(text)  stores the text as the next message → {conversation, message} (numbers), or null where it was refused
+//   reload(leaf)              load the tree anew from the server and show it, with the branch of message `leaf` where one is given
+//   versions                  which versions answer (versions.js): wanted, compared, comparing
+//   isWriting()               whether something is being written: nothing else begins then
+//   occupy(stop)              be busy: the stop button calls `stop`; returns what ends it
+//   turnOf(message)           the Turn (turn.js) of a message of the person, or null
+//   composer, sidebar         the message box (#composer-tools stands beside it), the list
+//   actions.decorate, actions.shown   hooks: an answer's tools are drawn; the branch was shown
 
-import { address, annotator, events, get, post, ServerError } from "./api.js";
-import { element } from "./markdown.js";
+import { address, ServerError } from "./api.js";
+import { offerAppearance } from "./appearance.js";
+import { attempt } from "./attempt.js";
+import { Composer } from "./composer.js";
+import { Conversation } from "./conversation.js";
+import { listen } from "./keys.js";
+import { offerSettings } from "./settings.js";
+import { Sidebar } from "./sidebar.js";
+import { offerStarters } from "./starters.js";
 import { follow, notice, start, title } from "./state.js";
-import { Answer, Turn } from "./turn.js";
+import { Transcript } from "./transcript.js";
+import { say, translate } from "./words.js";
 import { Versions } from "./versions.js";
 
-const EXAMPLES = [
-  "Write a short e-mail to my landlord: the heating has been broken since Monday.",
-  "Write a Python function that returns the largest number in a list.",
-  "Explain to a child why the sky is blue.",
-];
-
 const part = (id) => document.getElementById(id);
-const versions = new Versions(showAll);
-let conversation = new URLSearchParams(location.search).get("c") || null; // a number once it is open
-let turns = [];
-let writing = []; // answers under way: {answer, name}
-let generation = 0; // rises when another conversation is opened: late events of the old one are dropped
+const asked = new URLSearchParams(location.search).get("c");
+
+translate();
+
+let conversation = new Conversation();
+let occupied = null; // what the stop button calls, while something else than an answer is drawn
+let isSending = false;
+let isReady = false; // whether the conversation of the address has been opened
+let opening = 0; // rises with every conversation that is asked for: the last one is shown
+const writing = new Map(); // conversations that are written in, by number: they go on while another one is open
 
 const actions = {
-  again: (turn, version) => (version ? draw(turn, [version], true) : draw(turn, versions.wanted, versions.comparing)),
   conversation: () => conversation,
-  isLast: (turn) => turn === turns.at(-1),
+  compared: () => versions.compared,
+  isBusy: isWriting,
+  isLast: (turn) => turn === transcript.turns.at(-1),
+  again: (message, version) => draw(message.id, wishes(version)),
+  goOn: (answer, isAlone) => draw(answer.parent, [{ continue: answer.id, model: answer.version, own_thread: !isAlone }]),
+  edit: async (message, text) => {
+    const isSent = await send(text, message.parent);
+    if (isSent) composer.focus();
+    return isSent;
+  },
+  choose: (message, place) => attempt(() => choose(message, place)),
+  reload,
+  decorate: null,
+  shown: null,
+};
+const versions = new Versions(show);
+const transcript = new Transcript(actions);
+const composer = new Composer({ send: (text) => send(text), stop });
+const sidebar = new Sidebar({ open, current: () => conversation.id, changed: () => reload() });
+const settings = offerSettings(() => conversation);
+
+export const chat = {
+  conversation: () => conversation,
+  ensureConversation,
+  reload,
+  versions,
+  isWriting,
+  occupy,
+  turnOf: (message) => transcript.find(message),
+  composer,
+  sidebar,
+  actions,
 };
 
-function showAll() {
-  for (const turn of turns) turn.show(versions.compared);
-  part("welcome").hidden = turns.length > 0;
-  const values = { c: conversation, compare: versions.compared.join(",") };
-  history.replaceState(null, "", address("/", values));
+function isWriting() {
+  return isSending || occupied !== null || conversation.isWriting;
+}
+
+/** Show the open conversation as it is now. */
+function show() {
+  if (!isReady) return;
+  transcript.show();
+  part("welcome").hidden = conversation.tree.size > 0;
+  composer.busy(isWriting());
+  settings.mark();
+  sidebar.mark();
+  document.title = conversation.title ? `${conversation.title} · Palmier` : "Palmier";
+  history.replaceState(null, "", address("/", { c: conversation.id, compare: versions.compared.join(",") }));
   part("to-rank").href = address("/rank");
+  actions.shown?.(conversation);
 }
 
-function addTurn(question) {
-  const turn = new Turn(question, turns.length, actions);
-  turns.push(turn);
-  part("turns").append(turn.node);
-  return turn;
-}
-
-async function open(number) {
-  generation += 1;
-  stop();
-  conversation = number === null ? null : Number(number);
-  turns = [];
-  part("turns").replaceChildren();
-  if (number !== null) {
+/** Open a stored conversation by its number; null begins a new one. */
+async function open(number, isStep = true) {
+  const turn = (opening += 1);
+  const opened = writing.get(Number(number)) ?? new Conversation(number);
+  if (number !== null && !opened.isWriting) {
     try {
-      const stored = await get(`/api/conversations/${encodeURIComponent(number)}`);
-      for (const message of stored.messages) {
-        if (message.role === "user") addTurn(message.content);
-        else turns.at(-1)?.add(new Answer(message.content, message.version ?? "", message.finish ?? "stop"));
-      }
+      await opened.load();
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
       const isMissing = error.status === 404;
-      notice(isMissing ? `There is no conversation “${number}”: this is a new one.` : error.message, true);
-      conversation = null;
+      notice(isMissing ? say("There is no conversation “{number}”: this is a new one.", { number }) : error.message, true);
+      return open(null, false);
     }
   }
-  showAll();
-  markChats();
-  part("scroll").scrollTop = turns.length ? part("scroll").scrollHeight : 0;
+  if (turn !== opening) return conversation;
+  if (isStep && opened.id !== conversation.id) history.pushState(null, "", location.href);
+  conversation = opened;
+  isReady = true;
+  show();
+  transcript.toEnd();
+  return opened;
 }
 
-async function listChats() {
-  const chats = await get("/api/conversations", { annotator });
-  const links = chats.map((chat) => {
-    const link = element("a", "", chat.title);
-    link.href = address("/", { c: chat.id });
-    link.dataset.id = chat.id;
-    link.addEventListener("click", (event) => {
-      if (event.metaKey || event.ctrlKey || event.shiftKey) return;
-      event.preventDefault();
-      toggleHistory(false);
-      open(chat.id);
-    });
-    return link;
-  });
-  part("chats").replaceChildren(...(links.length ? links : [element("p", "small soft", "Nothing here yet.")]));
-  markChats();
+/** Show the tree as the server knows it. */
+async function reload(leaf = null) {
+  if (conversation.id === null) return;
+  const here = conversation;
+  await attempt(() => here.load(leaf));
+  if (here === conversation) show();
 }
 
-function markChats() {
-  for (const link of part("chats").querySelectorAll("a")) {
-    if (Number(link.dataset.id) === conversation) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
-}
-
-async function send(text) {
+/** Store what the person says, after message `parent`, or where the conversation stands; null where it was refused. */
+async function store(text, parent = undefined) {
   await loaded; // who is quick may write before the first look at the server is over
-  if (writing.length || !text.trim()) return;
-  part("text").value = "";
-  grow();
-  const here = generation;
-  const turn = addTurn(text);
-  showAll();
-  toBottom(true);
-  try {
-    if (conversation === null) conversation = (await post("/api/conversations", { annotator })).id;
-    await post(`/api/conversations/${conversation}/messages`, { content: text });
-  } catch (error) {
-    if (!(error instanceof ServerError)) throw error;
-    turn.node.remove();
-    turns.pop();
-    part("text").value = text;
-    showAll();
-    notice(error.message, true);
-    return;
-  }
-  if (here !== generation) return;
-  showAll();
-  listChats();
-  await draw(turn, versions.wanted, versions.comparing);
+  if (isWriting() || !text.trim()) return null;
+  isSending = true;
+  const here = conversation;
+  const message = await attempt(async () => {
+    if (here.isStale) await here.load();
+    return here.add(text, parent === undefined ? here.tree.leaf : parent);
+  });
+  isSending = false;
+  if (!message) return null;
+  here.title ||= text.trim().replace(/\s+/g, " ").slice(0, 80);
+  sidebar.list();
+  return { conversation: here.id, message: message.id };
 }
 
-/** Let each of `names` answer `turn`; null is the current version. */
-async function draw(turn, names, ownThread) {
-  if (writing.length) return;
-  const here = generation;
-  const jobs = names.map((name) => ({ answer: turn.add(new Answer("", name ?? "")), name: null, stopped: false }));
-  writing = jobs;
-  turn.show(versions.compared);
-  busy(true);
-  await Promise.all(jobs.map((job, place) => write(turn, job, names[place], ownThread)));
-  if (here !== generation) return;
-  writing = [];
-  busy(false);
-  for (const other of turns) other.show(versions.compared);
-  const last = jobs.at(-1).answer;
-  part("said").textContent = last.trouble || `Version ${title(last.version)} has answered.`;
+async function ensureConversation(text) {
+  const stored = await store(text);
+  if (stored) show();
+  return stored;
 }
 
-async function write(turn, job, version, ownThread) {
-  const answer = job.answer;
-  const here = generation;
-  let planned = false;
-  const refresh = () => {
-    if (planned) return;
-    planned = true;
-    requestAnimationFrame(() => {
-      planned = false;
-      if (here !== generation || !turn.views.has(answer)) return;
-      turn.refresh(answer, versions.compared);
-      toBottom(false);
-    });
+async function send(text, parent = undefined) {
+  const stored = await store(text, parent);
+  if (stored && stored.conversation === conversation.id) draw(stored.message, wishes(), true);
+  return stored !== null;
+}
+
+/** What each answer is to be drawn with: those side by side, or the version that is chosen. */
+function wishes(version = null) {
+  const names = version ? [version] : versions.wanted;
+  return names.map((model) => ({ model, own_thread: versions.comparing }));
+}
+
+/** Let a message be answered in the open conversation, once for each wish. */
+async function draw(message, wanted, isNew = false) {
+  if (isWriting()) return;
+  const here = conversation;
+  const changed = (answer) => {
+    if (here !== conversation) return;
+    if (answer) transcript.refresh(answer);
+    else show();
   };
-  try {
-    const wish = { model: version, own_thread: ownThread };
-    for await (const event of events(`/api/conversations/${conversation}/answers`, wish)) {
-      if (event.type === "start") {
-        job.name = event.answer;
-        answer.version = event.version;
-        if (job.stopped) halt(job);
-      } else if (event.type === "text") answer.text += event.text;
-      else if (event.type === "end") Object.assign(answer, event);
-      else answer.trouble = event.message;
-      refresh();
-    }
-    if (!answer.done) answer.finish = "cancelled";
-  } catch (error) {
-    if (!(error instanceof ServerError)) throw error;
-    answer.trouble = error.message;
-  }
-  if (here === generation) {
-    turn.refresh(answer, versions.compared);
-    toBottom(false);
-  }
+  const written = here.write(message, wanted, changed);
+  writing.set(here.id, here);
+  if (isNew) transcript.toEnd();
+  const answers = await written;
+  writing.delete(here.id);
+  if (here !== conversation) return;
+  show();
+  const last = answers.at(-1);
+  part("said").textContent = last.trouble || say("Version {name} has answered.", { name: title(last.version) });
 }
 
-function halt(job) {
-  job.stopped = true;
-  if (job.name) post(`/api/answers/${job.name}/stop`).catch((error) => notice(error.message, true));
+async function choose(message, place) {
+  if (isWriting()) return;
+  conversation.pending.delete(message.parent);
+  await conversation.choose(message);
+  transcript.follows = false;
+  show();
+  const turn = transcript.turns.find((one) => one.asked === message || one.answer === message);
+  const where = turn?.asked === message ? turn.question : turn?.grid;
+  where?.querySelector(`.${place.replaceAll(" ", ".")}`)?.focus();
+}
+
+function occupy(end) {
+  occupied = end;
+  composer.busy(true);
+  return () => {
+    if (occupied === end) occupied = null;
+    composer.busy(isWriting());
+  };
 }
 
 function stop() {
-  for (const job of writing) halt(job);
-  writing = [];
-  busy(false);
+  if (occupied) occupied();
+  else attempt(() => conversation.stop());
 }
 
-function busy(isBusy) {
-  const focused = [part("send"), part("stop")].includes(document.activeElement);
-  part("send").hidden = isBusy;
-  part("stop").hidden = !isBusy;
-  if (focused) part(isBusy ? "stop" : "text").focus();
-}
-
-/** Keep the newest line in sight, unless the reader has scrolled up. */
-function toBottom(always) {
-  const box = part("scroll");
-  if (always || box.scrollHeight - box.scrollTop - box.clientHeight < 120) box.scrollTop = box.scrollHeight;
-}
-
-function grow() {
-  const text = part("text");
-  text.style.height = "auto";
-  text.style.height = `${text.scrollHeight}px`;
-}
-
-function toggleHistory(isOpen) {
-  document.body.classList.toggle("history-open", isOpen);
-  part("veil").hidden = !isOpen;
-  part("history-open").setAttribute("aria-expanded", String(isOpen));
-  if (isOpen) part("history-close").focus();
-  else if (part("history").contains(document.activeElement)) part("history-open").focus();
-}
-
-part("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  send(part("text").value);
-});
-part("text").addEventListener("input", grow);
-part("text").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send(part("text").value);
-});
-part("stop").addEventListener("click", () => {
-  for (const job of writing) halt(job);
-});
-part("new").addEventListener("click", () => {
-  toggleHistory(false);
+function begin() {
+  sidebar.toggle(false);
   open(null);
-  part("text").focus();
-});
-part("history-open").addEventListener("click", () => toggleHistory(true));
-part("history-close").addEventListener("click", () => toggleHistory(false));
-part("veil").addEventListener("click", () => toggleHistory(false));
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !part("veil").hidden) toggleHistory(false);
+  composer.focus();
+}
+
+/** The last answer's button, or the last question's, that a key presses. */
+function press(selector) {
+  const found = [...part("turns").querySelectorAll(selector)].at(-1);
+  found?.click();
+  return Boolean(found);
+}
+
+listen({
+  begin,
+  stop: () => (sidebar.isOpen ? sidebar.toggle(false) : isWriting() && stop()),
+  search: () => sidebar.search(),
+  settings: () => settings.open(),
+  write: () => composer.focus(),
+  edit: () => transcript.turns.findLast((turn) => turn.asked)?.edit(),
+  copy: () => press(".answer .copy"),
+  again: () => press(".answer .again"),
 });
 
-part("examples").append(
-  ...EXAMPLES.map((text) => {
-    const button = element("button", "", text);
-    button.addEventListener("click", () => send(text));
-    return button;
-  }),
-);
-
+addEventListener("popstate", () => open(new URLSearchParams(location.search).get("c"), false));
+part("new").addEventListener("click", begin);
+offerAppearance();
+offerStarters((text) => composer.submit(text));
 follow((state) => {
   versions.update(state);
-  for (const turn of turns) turn.show(versions.compared);
+  if (state.backend) {
+    // What the page says of a small model on this computer would be untrue.
+    part("where").textContent = say("Conversations and feedback stay on this computer; {address} answers.", { address: state.backend });
+    part("who").textContent = say("The server at {address} answers.", { address: state.backend });
+  }
+  show();
 });
-const loaded = start().then(() => Promise.all([open(conversation), listChats()]));
-part("text").focus();
+part("welcome").hidden = asked !== null;
+const loaded = Promise.all([start(), open(asked, false), sidebar.list()]);
+composer.focus();

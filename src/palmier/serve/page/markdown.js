@@ -1,167 +1,169 @@
 // Markdown to DOM nodes. Text only ever becomes text: no markup of the answer is parsed as HTML,
 // so a script or an image in it is shown as what was written.
 
-const DEPTH = 6;
-const LONGEST = 5000; // a line beyond this is no prose, and is shown as it is
-const FENCE = /^\s{0,3}(```+|~~~+)\s*([\w+#.-]*)/;
-const HEADING = /^\s{0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
-const RULE = /^\s{0,3}([-*_])(\s*\1){2,}\s*$/;
-const QUOTE = /^\s{0,3}>\s?(.*)$/;
-const ITEM = /^(\s*)([-*+•]|\d{1,4}[.)])\s+(.*)$/;
-const INLINE =
-  /(`+)([^`]|[^`].*?[^`])\1(?!`)|\*\*(\S(?:.*?\S)?)\*\*|__(\S(?:.*?\S)?)__(?!\w)|\*(\S(?:[^*]*?\S)?)\*(?!\*)|(?<!\w)_(\S(?:[^_]*?\S)?)_(?!\w)|\[([^\]\n]{1,300})\]\((https?:\/\/[^\s)]{1,2000})\)|(https?:\/\/[^\s<>"')\]]{1,2000})/;
+import { codeBlock, growCode, paintAgain } from "./code.js";
+import { element } from "./element.js";
+import { decode } from "./entities.js";
+import { lex, lexFurther } from "./lexer.js";
+import { formula } from "./maths.js";
+import { say } from "./words.js";
+
+const SCHEMES = new Set(["http:", "https:", "mailto:"]);
+const SILENT = new Set(["space", "def"]); // tokens that show nothing
+
+/** Container → what update() showed in it: the text, its tokens, and one node for each that shows something. */
+const shown = new WeakMap();
 
 /** A fragment that shows `text`; what is not Markdown stands there as it was written. */
 export function render(text) {
   const fragment = document.createDocumentFragment();
-  fragment.append(...blocks(text.replace(/\r\n?/g, "\n").split("\n"), 0));
+  fragment.append(...nodesOf(lex(text)));
   return fragment;
 }
 
-/** An element with a class and children (strings become text). */
-export function element(name, className = "", ...children) {
-  const node = document.createElement(name);
-  if (className) node.className = className;
-  node.append(...children);
+/** Make `container` show `text`, keeping the nodes of what has not changed: for an answer that grows. */
+export function update(container, text) {
+  const before = shown.get(container);
+  const isOurs = before?.nodes.length === container.childNodes.length && before.nodes.every(isChildOf(container));
+  if (isOurs && before.text === text) {
+    paintAgain(container);
+    return;
+  }
+  const tokens = isOurs && text.startsWith(before.text) ? lexFurther(text, before.tokens) : lex(text);
+  const visible = tokens.filter((token) => !SILENT.has(token.type));
+  const links = JSON.stringify(tokens.filter((token) => token.type === "def"));
+  const nodes = isOurs && before.links === links ? keep(before, visible) : [];
+  for (const token of visible.slice(nodes.length)) nodes.push(block(token));
+  replaceFrom(container, nodes);
+  shown.set(container, { text, tokens, visible, links, nodes });
+}
+
+const isChildOf = (container) => (node, place) => container.childNodes[place] === node;
+
+/** The nodes that still show the first of `tokens`; a block of code that goes on stays, and grows. */
+function keep(before, tokens) {
+  let same = 0;
+  while (same < Math.min(before.visible.length, tokens.length) && before.visible[same].raw === tokens[same].raw) same += 1;
+  const nodes = before.nodes.slice(0, same);
+  const [old, next] = [before.visible[same], tokens[same]];
+  const isCode = old?.type === "code" && next?.type === "code" && languageOf(old) === languageOf(next);
+  if (isCode && growCode(before.nodes[same], next.text)) nodes.push(before.nodes[same]);
+  return nodes;
+}
+
+function replaceFrom(container, nodes) {
+  const { childNodes } = container;
+  let same = 0;
+  while (same < nodes.length && childNodes[same] === nodes[same]) same += 1;
+  while (childNodes.length > same) container.lastChild.remove();
+  container.append(...nodes.slice(same));
+}
+
+const nodesOf = (tokens) => tokens.filter((token) => !SILENT.has(token.type)).map(block);
+const languageOf = (token) => /^[\w+#.-]{1,30}/.exec(token.lang ?? "")?.[0] ?? "";
+
+const BLOCKS = {
+  heading: ({ depth, tokens }) => element(`h${Math.min(depth + 2, 6)}`, "", ...inline(tokens)),
+  paragraph: ({ tokens }) => element("p", "", ...inline(tokens)),
+  text: (token) => element("p", "", ...inline([token])),
+  code: (token) => codeBlock(token.text, languageOf(token)),
+  blockquote: ({ tokens }) => element("blockquote", "", ...nodesOf(tokens)),
+  formula: ({ text, raw, isDisplayed }) => element("p", "", formula(text, raw.trim(), isDisplayed)),
+  hr: () => element("hr"),
+  list,
+  table,
+};
+
+/** The node of a token that stands between blank lines; what isn't known stands there as it was written. */
+function block(token) {
+  return BLOCKS[token.type]?.(token) ?? element("p", "raw", token.raw.trimEnd());
+}
+
+function list({ ordered, start, items }) {
+  const node = element(ordered ? "ol" : "ul", "", ...items.map(listItem));
+  if (ordered && start !== 1) node.start = start;
   return node;
 }
 
-function blocks(lines, depth) {
-  const nodes = [];
-  let paragraph = [];
-  const close = () => {
-    if (paragraph.length) nodes.push(element("p", "", ...withBreaks(paragraph)));
-    paragraph = [];
-  };
-  for (let at = 0; at < lines.length; ) {
-    const line = lines[at];
-    const fence = FENCE.exec(line);
-    const heading = HEADING.exec(line);
-    if (fence) {
-      close();
-      at = takeCode(lines, at, fence, nodes);
-    } else if (heading) {
-      close();
-      nodes.push(element(heading[1].length < 3 ? "h3" : "h4", "", ...inline(heading[2], 0)));
-      at += 1;
-    } else if (RULE.test(line)) {
-      close();
-      nodes.push(element("hr"));
-      at += 1;
-    } else if (QUOTE.test(line) && depth < DEPTH) {
-      close();
-      const quoted = [];
-      for (; at < lines.length && QUOTE.test(lines[at]); at += 1) quoted.push(QUOTE.exec(lines[at])[1]);
-      nodes.push(element("blockquote", "", ...blocks(quoted, depth + 1)));
-    } else if (ITEM.test(line) && depth < DEPTH) {
-      close();
-      at = takeList(lines, at, nodes, depth);
-    } else {
-      if (line.trim()) paragraph.push(line);
-      else close();
-      at += 1;
-    }
-  }
-  close();
-  return nodes;
+function listItem({ task, loose, tokens }) {
+  const isTight = (token) => token.type === "checkbox" || (token.type === "text" && !loose);
+  const visible = tokens.filter((token) => !SILENT.has(token.type));
+  const children = visible.flatMap((token) => (isTight(token) ? inline([token]) : [block(token)]));
+  return element("li", task ? "task" : "", ...children);
 }
 
-function takeCode(lines, start, fence, nodes) {
-  const body = [];
-  let at = start + 1;
-  const ends = (line) => line.trim().startsWith(fence[1]) && !line.trim().slice(fence[1].length).trim();
-  for (; at < lines.length && !ends(lines[at]); at += 1) body.push(lines[at]);
-  nodes.push(codeBlock(body.join("\n"), fence[2]));
-  return at + 1;
+function table({ header, rows }) {
+  const row = (cells, name) => element("tr", "", ...cells.map((cell) => tableCell(cell, name)));
+  const head = element("thead", "", row(header, "th"));
+  const body = element("tbody", "", ...rows.map((cells) => row(cells, "td")));
+  const box = element("div", "table", element("table", "", head, body));
+  box.tabIndex = 0; // so that the keyboard can scroll it
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", say("Table"));
+  return box;
 }
 
-function codeBlock(text, language) {
-  const copy = element("button", "quiet", "Copy");
-  copy.type = "button";
-  copy.addEventListener("click", () => copyText(text, copy));
-  const pre = element("pre", "", element("code", "", text));
-  pre.tabIndex = 0; // so that the keyboard can scroll it
-  return element("div", "codeblock", element("header", "", element("span", "", language || "code"), copy), pre);
+function tableCell({ tokens, align }, name) {
+  const node = element(name, align && align !== "left" ? `to-${align}` : "", ...inline(tokens));
+  if (name === "th") node.scope = "col";
+  return node;
 }
 
-/** Copy `text` and let `button` say so for a moment. */
-export async function copyText(text, button) {
-  const label = button.textContent;
+const INLINE = {
+  text: (token) => (token.tokens ? inline(token.tokens) : [token.escaped ? token.text : decode(token.raw)]),
+  escape: ({ text }) => [text],
+  strong: ({ tokens }) => [element("strong", "", ...inline(tokens))],
+  em: ({ tokens }) => [element("em", "", ...inline(tokens))],
+  del: ({ tokens }) => [element("del", "", ...inline(tokens))],
+  codespan: ({ text }) => [element("code", "", text)],
+  br: () => [element("br")],
+  html: ({ raw }) => [/^<br\s*\/?>$/i.test(raw) ? element("br") : raw], // in a table the one way to break a line
+  formula: ({ text, raw, isDisplayed }) => [formula(text, raw, isDisplayed)],
+  checkbox: ({ checked }) => [checkbox(checked), " "],
+  link,
+  image,
+};
+
+function inline(tokens) {
+  return tokens.flatMap((token) => INLINE[token.type]?.(token) ?? [token.raw]);
+}
+
+function checkbox(isChecked) {
+  const box = element("span", "box", isChecked ? "☑" : "☐");
+  box.setAttribute("role", "img");
+  box.setAttribute("aria-label", isChecked ? say("Done") : say("To do"));
+  return box;
+}
+
+function link({ href, raw, tokens }) {
+  const address = safeAddress(href);
+  if (!address) return [raw];
+  // A picture that is a link is already shown as a link, and a link in a link is none.
+  const children = inline(tokens).map((node) => (node.localName === "a" ? node.textContent : node));
+  return [anchor(address, children)];
+}
+
+/** Pictures are never loaded: that would tell their server who reads this, and when. */
+function image({ href, raw, text }) {
+  const address = safeAddress(href);
+  return address ? [anchor(address, [`${decode(text) || say("Picture")} (${address})`])] : [raw];
+}
+
+function anchor(address, children) {
+  const node = element("a", "", ...children);
+  node.href = address;
+  node.rel = "noopener noreferrer nofollow";
+  node.target = "_blank";
+  if (node.textContent !== address) node.title = address;
+  return node;
+}
+
+/** The address as the browser reads it, or null where it leads to nothing but the web or a mailbox. */
+function safeAddress(href) {
   try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
+    const url = new URL(decode(href));
+    return SCHEMES.has(url.protocol) ? url.href : null;
   } catch {
-    button.textContent = "Can't copy here";
+    return null; // not a whole address
   }
-  setTimeout(() => (button.textContent = label), 1500);
-}
-
-function takeList(lines, start, nodes, depth) {
-  const [, indent, mark] = ITEM.exec(lines[start]);
-  const ordered = /\d/.test(mark);
-  const list = element(ordered ? "ol" : "ul");
-  if (ordered) list.start = Number.parseInt(mark, 10);
-  let at = start;
-  while (at < lines.length) {
-    const item = ITEM.exec(lines[at]);
-    if (!item || item[1].length > indent.length + 1 || /\d/.test(item[2]) !== ordered) break;
-    const inner = [item[3]];
-    at += 1;
-    for (; at < lines.length && belongs(lines, at, indent.length); at += 1) {
-      inner.push(lines[at].replace(new RegExp(`^\\s{0,${indent.length + 4}}`), ""));
-    }
-    list.append(element("li", "", ...unwrapped(blocks(inner, depth + 1))));
-    while (at < lines.length && !lines[at].trim() && ITEM.test(lines[at + 1] ?? "")) at += 1;
-  }
-  nodes.push(list);
-  return at;
-}
-
-/** Does line `at` go on with a list item that begins `indent` spaces in? */
-function belongs(lines, at, indent) {
-  const line = lines[at];
-  const item = ITEM.exec(line);
-  if (item) return item[1].length > indent + 1;
-  if (!line.trim()) {
-    const next = lines[at + 1] ?? "";
-    return next.trim() !== "" && !ITEM.test(next) && /^\s{2,}/.test(next) && next.search(/\S/) > indent;
-  }
-  return line.search(/\S/) > indent || (lines[at - 1] ?? "").trim() !== "";
-}
-
-function unwrapped(nodes) {
-  if (nodes[0]?.localName !== "p") return nodes;
-  return [...nodes[0].childNodes, ...nodes.slice(1)];
-}
-
-function withBreaks(lines) {
-  return lines.flatMap((line, number) => [...(number ? [element("br")] : []), ...inline(line.trim(), 0)]);
-}
-
-function inline(text, depth) {
-  const nodes = [];
-  let rest = text;
-  while (rest) {
-    const found = depth < DEPTH && rest.length < LONGEST ? INLINE.exec(rest) : null;
-    if (!found) return [...nodes, rest];
-    if (found.index) nodes.push(rest.slice(0, found.index));
-    nodes.push(span(found, depth));
-    rest = rest.slice(found.index + found[0].length);
-  }
-  return nodes;
-}
-
-function span(found, depth) {
-  const [whole, ticks, code, bold, bold2, italic, italic2, label, address, bare] = found;
-  if (ticks) return element("code", "", code.trim() || code);
-  if (bold || bold2) return element("strong", "", ...inline(bold || bold2, depth + 1));
-  if (italic || italic2) return element("em", "", ...inline(italic || italic2, depth + 1));
-  if (address || bare) {
-    const link = element("a", "", label || bare);
-    link.href = address || bare;
-    link.rel = "noopener noreferrer nofollow";
-    link.target = "_blank";
-    return link;
-  }
-  return whole;
 }

@@ -1,16 +1,18 @@
 // The ranking page: a request, its answers, an order, saved.
 
 import { address, annotator, events, get, post, recall, remember, remove, ServerError } from "./api.js";
+import { attempt } from "./attempt.js";
 import { Cards } from "./cards.js";
 import { Clock } from "./clock.js";
-import { showConsent, showCounts } from "./person.js";
-import { element } from "./markdown.js";
+import { element } from "./element.js";
 import { Order } from "./order.js";
+import { showConsent, showCounts } from "./person.js";
 import { notice, start, title } from "./state.js";
+import { language, say, translate } from "./words.js";
 
 const part = (id) => document.getElementById(id);
 const KEPT = `rank.${annotator}`; // the order so far, in this browser
-const SKIPPED = "Skipped: nothing was stored.";
+const SKIPPED = say("Skipped: nothing was stored.");
 const SKIPPED_SECONDS = 4; // the next request stands there: what became of the last one is soon no news
 const WISHES = `rank-wishes.${annotator}`; // number of answers, going on by itself, place in the suggestions
 
@@ -18,7 +20,7 @@ const clock = new Clock(keep);
 const cards = new Cards(part("order"), (sentence) => {
   touched = true;
   ask(false);
-  say("");
+  tell("");
   part("said").textContent = sentence;
   keep();
 });
@@ -42,17 +44,6 @@ function wish(values) {
   remember(WISHES, wishes);
 }
 
-/** Carry out what a person asked for; what the server refuses is said, the rest is a bug. */
-async function attempt(work) {
-  try {
-    return await work();
-  } catch (error) {
-    if (!(error instanceof ServerError)) throw error;
-    notice(error.message, true);
-    return undefined;
-  }
-}
-
 // ── asking ──────────────────────────────────────────────────────────────────────────────
 
 function showAsk(messages, sentence) {
@@ -65,13 +56,19 @@ function showAsk(messages, sentence) {
   clock.stop();
 }
 
+/** Where a suggestion comes from. */
+const SOURCES = {
+  prompts: () => say("A suggestion out of this home's prompts. You may change it."),
+  chat: () => say("A suggestion out of your own chats. You may change it."),
+  examples: () => say("A suggestion out of our examples. You may change it."),
+};
+
 async function suggest() {
   const mine = flow;
   const found = await get("/api/rank/prompt", { annotator, place: wishes.place });
   if (mine !== flow) return;
   wish({ place: found.place + 1 });
-  const sources = { prompts: "out of this home's prompts", chat: "out of your own chats", examples: "out of our examples" };
-  showAsk(found.messages, `A suggestion ${sources[found.source]}. You may change it.`);
+  showAsk(found.messages, SOURCES[found.source]());
 }
 
 async function begin(mine = ++flow) {
@@ -92,7 +89,7 @@ async function work(found) {
   draw = found;
   touched = false;
   ask(false);
-  unsay(SKIPPED);
+  untell(SKIPPED);
   const here = draw.id;
   showPart("work");
   part("confirm").disabled = true;
@@ -115,7 +112,7 @@ async function work(found) {
   }
   if (draw?.id !== here) return;
   if (draw.problem || draw.state !== "ready") {
-    notice(draw.problem || "The answers could not be drawn.", true);
+    notice(draw.problem || say("The answers could not be drawn."), true);
     showAsk(draw.messages, "");
     return;
   }
@@ -129,15 +126,15 @@ function showPart(name) {
 
 function showDrawing(state) {
   const done = state.answers.filter((answer) => answer.finish !== null).length;
-  part("drawing").textContent =
-    `Version ${title(state.version)} is writing: ${done} of ${state.shown.length} answers are ready.`;
+  const values = { version: title(state.version), done, count: state.shown.length };
+  part("drawing").textContent = say("Version {version} is writing: {done} of {count} answers are ready.", values);
 }
 
 /** How to rank, or how far the drawing is. */
 function showHow(isReady) {
   part("how").classList.toggle("unseen", !isReady);
   part("drawing").classList.toggle("unseen", isReady);
-  if (isReady) part("drawing").textContent = "The answers are ready.";
+  if (isReady) part("drawing").textContent = say("The answers are ready.");
 }
 
 function ready() {
@@ -161,10 +158,11 @@ function ready() {
   keep();
 }
 
+const WHO = { system: () => say("Instructions"), user: () => say("You"), assistant: () => say("Answer") };
+
 function showRequest(messages) {
   const before = messages.slice(0, -1).map((message) => {
-    const who = { system: "Instructions", user: "You", assistant: "Answer" }[message.role];
-    return element("p", "said-before", `${who}: ${message.content}`);
+    return element("p", "said-before", `${WHO[message.role]()}: ${message.content}`);
   });
   part("request").replaceChildren(...before, element("p", "", messages.at(-1).content));
 }
@@ -178,21 +176,21 @@ async function confirm() {
   const allBad = part("bad").getAttribute("aria-pressed") === "true";
   if (!touched && !allBad && !asked) {
     ask(true);
-    say("Nothing was moved. If the best stands on top as it is, press “Yes, as it is”.", "warn");
+    tell(say("Nothing was moved. If the best stands on top as it is, press “Yes, as it is”."), "warn");
     return;
   }
   isSaving = true;
   part("confirm").disabled = true;
-  say("Saving …");
+  tell(say("Saving …"));
   const order = { annotator, draw: draw.id, ranks: cards.order.ranks(), all_bad: allBad, milliseconds: clock.spent };
   try {
     const saved = await post("/api/rank/rankings", order);
     remember(KEPT, null);
-    say(`Saved as your ranking number ${saved.count}.`);
+    tell(say("Saved as your ranking number {count}.", { count: saved.count }));
     showCounts(saved);
   } catch (error) {
     if (!(error instanceof ServerError)) throw error;
-    say(`Not saved: ${error.message} Confirm again.`, "bad");
+    tell(say("Not saved: {problem} Confirm again.", { problem: error.message }), "bad");
     part("confirm").disabled = false;
     return;
   } finally {
@@ -222,9 +220,9 @@ async function skip() {
   const name = draw.id;
   await attempt(() => remove(`/api/rank/draws/${name}`));
   remember(KEPT, null);
-  say(SKIPPED);
+  tell(SKIPPED);
   await next();
-  setTimeout(() => unsay(SKIPPED), SKIPPED_SECONDS * 1000);
+  setTimeout(() => untell(SKIPPED), SKIPPED_SECONDS * 1000);
 }
 
 async function undo() {
@@ -233,27 +231,28 @@ async function undo() {
   const answer = await attempt(() => post("/api/rank/undo", { annotator }));
   if (!answer || mine !== flow) return;
   showCounts(answer);
-  if (!answer.undone) say("There is no ranking to undo.");
+  if (!answer.undone) tell(say("There is no ranking to undo."));
   else if (answer.draw) {
-    say("The last ranking is undone: here it is again.");
+    tell(say("The last ranking is undone: here it is again."));
     await work(answer.draw);
-  } else say("The last ranking is undone.");
+  } else tell(say("The last ranking is undone."));
 }
 
-function say(sentence, mood = "") {
+/** Say what became of the last ranking. */
+function tell(sentence, mood = "") {
   part("saved").textContent = sentence;
   part("saved").className = `small ${mood}`;
 }
 
 /** Take `sentence` back where it still stands. */
-function unsay(sentence) {
-  if (part("saved").textContent === sentence) say("");
+function untell(sentence) {
+  if (part("saved").textContent === sentence) tell("");
 }
 
 /** Whether the next press of Confirm says yes to an order that nobody touched: its words tell. */
 function ask(isAsked) {
   asked = isAsked;
-  part("confirm").textContent = isAsked ? "Yes, as it is" : "Confirm order";
+  part("confirm").textContent = isAsked ? say("Yes, as it is") : say("Confirm order");
 }
 
 // ── the page ────────────────────────────────────────────────────────────────────────────
@@ -274,7 +273,7 @@ part("undo").addEventListener("click", undo);
 part("help-open").addEventListener("click", () => part("help").showModal());
 part("bad").addEventListener("click", () => {
   setBad(part("bad").getAttribute("aria-pressed") !== "true");
-  if (asked) say("");
+  if (asked) tell("");
   ask(false);
   keep();
 });
@@ -297,11 +296,13 @@ part("k").addEventListener("change", () => wish({ k: Number(part("k").value) }))
 part("auto").checked = wishes.auto;
 part("auto").addEventListener("change", () => wish({ auto: part("auto").checked }));
 for (const id of ["to-chat", "to-chat-too"]) part(id).href = address("/");
-part("who").textContent = annotator ? `Ranking as ${annotator}` : "";
+part("who").textContent = annotator ? say("Ranking as {name}", { name: annotator }) : "";
 
+document.title = `${say("Rank answers")} · Palmier`;
+translate();
 await start();
 await attempt(async () => {
-  const person = await get("/api/rank", { annotator });
+  const person = await get("/api/rank", { annotator, language });
   showConsent(person);
   showCounts(person);
   const query = new URLSearchParams(location.search);
@@ -310,7 +311,7 @@ await attempt(async () => {
   const found = chat && (await attempt(() => get(`/api/rank/conversations/${chat}`, { turn })));
   history.replaceState(null, "", address("/rank"));
   if (found) {
-    showAsk(found.messages, found.messages.length > 1 ? "With the conversation before it." : "");
+    showAsk(found.messages, found.messages.length > 1 ? say("With the conversation before it.") : "");
     part("draw").focus();
   } else if (person.draw) await work(person.draw);
   else await suggest();

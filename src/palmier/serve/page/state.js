@@ -1,7 +1,8 @@
 // What the server is doing, looked at every two seconds: versions, a running improve, trouble.
 
 import { get, ServerError } from "./api.js";
-import { element } from "./markdown.js";
+import { element } from "./element.js";
+import { say } from "./words.js";
 
 const SECONDS = 2;
 
@@ -44,15 +45,15 @@ async function look() {
   if (JSON.stringify(state) === JSON.stringify(last)) return;
   const before = last;
   last = state;
-  if (before && before.current !== state.current) notice(`Version ${title(state.current)} answers from now on.`);
+  if (before && before.current !== state.current) notice(say("Version {name} answers from now on.", { name: title(state.current) }));
   for (const listener of listeners) listener(state, before);
 }
 
 function sentence(state) {
-  if (!state.running) return "The engine has stopped: see the server's output, and start it again.";
+  if (!state.running) return say("The engine has stopped: see the server's output, and start it again.");
   if (state.problem) return state.problem;
-  if (state.busy) return `${state.busy} is at work on this computer: answers come more slowly until it has ended.`;
-  return "";
+  if (!state.busy) return "";
+  return say("{name} is at work on this computer: answers come more slowly until it has ended.", { name: state.busy });
 }
 
 function show(bar, text) {
@@ -62,7 +63,7 @@ function show(bar, text) {
 
 /** A small message at the top; trouble stays until it is closed. */
 export function notice(text, trouble = false) {
-  const close = element("button", "quiet", "Close");
+  const close = element("button", "quiet", say("Close"));
   const box = element("div", trouble ? "notice bad" : "notice", element("span", "", text), close);
   close.addEventListener("click", () => box.remove());
   document.getElementById("notices").append(box);

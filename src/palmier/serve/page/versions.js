@@ -1,7 +1,8 @@
 // Which version answers: one from the list, or up to three side by side.
 
-import { element } from "./markdown.js";
+import { element } from "./element.js";
 import { known, notice, title } from "./state.js";
+import { say } from "./words.js";
 
 const MOST = 3;
 
@@ -35,9 +36,12 @@ export class Versions {
     const found = wished.filter((name) => names.includes(name));
     this.compared = found.slice(0, MOST);
     tellMissing(names, new Set([...wished, this.select.value]));
-    if (found.length > MOST) notice(`At most ${MOST} versions answer side by side: ${this.compared.join(", ")}.`, true);
+    if (found.length > MOST) {
+      const values = { most: MOST, names: this.compared.join(", ") };
+      notice(say("At most {most} versions answer side by side: {names}.", values), true);
+    }
     const chosen = names.includes(this.select.value) ? this.select.value : "";
-    const options = [new Option(`${title(state.current)} (current)`, "")];
+    const options = [new Option(say("{name} (current)", { name: title(state.current) }), "")];
     for (const name of names.toReversed()) options.push(new Option(title(name), name));
     this.select.replaceChildren(...options);
     this.select.value = chosen;
@@ -89,6 +93,6 @@ export class Versions {
 /** Say which of the `wished` versions there are not, in an address or after `palmier versions rm`. */
 function tellMissing(names, wished) {
   const missing = [...wished].filter((name) => name && !names.includes(name));
-  if (missing.length === 1) notice(`Version ${missing[0]} does not exist.`, true);
-  else if (missing.length) notice(`Versions ${missing.join(", ")} do not exist.`, true);
+  if (missing.length === 1) notice(say("Version {name} does not exist.", { name: missing[0] }), true);
+  else if (missing.length) notice(say("Versions {names} do not exist.", { names: missing.join(", ") }), true);
 }

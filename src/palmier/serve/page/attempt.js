@@ -1,0 +1,15 @@
+// What a person asked for, carried out; what the server refuses is said, the rest is a bug.
+
+import { ServerError } from "./api.js";
+import { notice } from "./state.js";
+
+/** The result of `work`; undefined where the server refused it, which a notice tells. */
+export async function attempt(work) {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error;
+    notice(error.message, true);
+    return undefined;
+  }
+}

@@ -1,0 +1,134 @@
+// The conversation on the screen: its turns, the line below which the model reads, and the place of the reader.
+
+import { element } from "./element.js";
+import { Turn } from "./turn.js";
+import { say } from "./words.js";
+
+const NEAR = "1200px 0px"; // turns this near to the window are drawn; those further off are bare text
+const AT_ONCE = 6; // of the newest turns, drawn before anything is shown
+const CLOSE = 120; // pixels above the end where a reader is taken to follow what is written
+
+/** Shows the branch of a conversation. `actions` are what a turn may ask for (turn.js). */
+export class Transcript {
+  constructor(actions) {
+    Object.assign(this, { actions, turns: [], follows: true, planned: new Set() });
+    this.box = document.getElementById("scroll");
+    this.list = document.getElementById("turns");
+    this.line = element("p", "unread");
+    this.line.setAttribute("role", "note");
+    this.near = new IntersectionObserver((entries) => this.meet(entries), { root: this.box, rootMargin: NEAR });
+    this.box.addEventListener("scroll", () => (this.follows = this.isAtEnd), { passive: true });
+    // Whoever reads at the end stays there, however the turns grow.
+    new ResizeObserver(() => this.follows && this.toEnd()).observe(this.list);
+  }
+
+  get isAtEnd() {
+    return this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < CLOSE;
+  }
+
+  toEnd() {
+    this.follows = true;
+    this.box.scrollTop = this.turns.length ? this.box.scrollHeight : 0;
+  }
+
+  /** Show the branch where the conversation stands; turns that were here stay the same elements. */
+  show() {
+    const conversation = this.actions.conversation();
+    const focused = this.focused();
+    const before = new Map(this.turns.map((turn) => [turn.key, turn]));
+    let number = 0;
+    this.turns = untilWritten(conversation).map((one) => {
+      const key = one.asked ?? one.answer ?? one.said;
+      const turn = before.get(key) ?? Object.assign(new Turn(one, this.actions), { key });
+      turn.place(number, one.answer);
+      if (one.asked) number += 1;
+      return turn;
+    });
+    this.arrange();
+    for (const turn of this.turns) if (turn.isDrawn) turn.draw();
+    for (const turn of this.turns.slice(-AT_ONCE)) if (!turn.isDrawn) this.draw(turn);
+    for (const turn of this.turns) if (!turn.isDrawn) this.near.observe(turn.node);
+    this.showLine(conversation.leftOut);
+    focused?.();
+  }
+
+  /** A way back to the button of a turn that has the focus: drawing makes it anew. */
+  focused() {
+    const here = document.activeElement;
+    const turn = this.turns.find((one) => one.node.contains(here));
+    if (!turn || here.localName === "textarea") return null;
+    const { className, textContent } = here;
+    return () => {
+      if (document.activeElement === here) return;
+      const buttons = [...turn.node.querySelectorAll("button, a")];
+      const same = buttons.filter((one) => one.className === className);
+      (same.find((one) => one.textContent === textContent) ?? same[0])?.focus();
+    };
+  }
+
+  /** Put the turns' elements in order without touching those that are in their place. */
+  arrange() {
+    const wanted = new Set(this.turns.map((turn) => turn.node));
+    for (const node of [...this.list.children]) {
+      if (node === this.line || wanted.has(node)) continue;
+      this.near.unobserve(node);
+      node.remove();
+    }
+    let after = null;
+    for (const { node } of this.turns) {
+      let next = after ? after.nextSibling : this.list.firstChild;
+      if (next === this.line) next = next.nextSibling;
+      if (next !== node) this.list.insertBefore(node, next);
+      after = node;
+    }
+  }
+
+  meet(entries) {
+    for (const entry of entries) {
+      const turn = entry.isIntersecting && this.turns.find((one) => one.node === entry.target);
+      if (turn) this.draw(turn);
+    }
+  }
+
+  draw(turn) {
+    this.near.unobserve(turn.node);
+    turn.draw();
+  }
+
+  /** An answer has grown: draw it with the next frame. */
+  refresh(answer) {
+    if (this.planned.has(answer)) return;
+    this.planned.add(answer);
+    requestAnimationFrame(() => {
+      this.planned.delete(answer);
+      const turn = this.turns.find((one) => one.asked?.id === answer.parent);
+      if (turn?.views.has(answer)) turn.refresh(answer);
+    });
+  }
+
+  /** Say where the model begins to read; it stays until an answer has read more. */
+  showLine(leftOut) {
+    const first = this.turns.filter((turn, at) => turn.asked || (turn.answer && at === 0))[leftOut]; // as the server counts
+    if (!leftOut || !first) {
+      this.line.remove();
+      return;
+    }
+    this.line.textContent =
+      leftOut === 1
+        ? say("The model no longer reads what stands above this line: 1 earlier turn.")
+        : say("The model no longer reads what stands above this line: {count} earlier turns.", { count: leftOut });
+    if (first.node.previousSibling !== this.line) this.list.insertBefore(this.line, first.node);
+  }
+
+  find(asked) {
+    return this.turns.find((turn) => turn.asked?.id === asked) ?? null;
+  }
+}
+
+/** The branch's turns; below an answer that is being written there is nothing yet. */
+function untilWritten(conversation) {
+  const turns = conversation.tree.turns();
+  if (!conversation.isWriting) return turns;
+  const at = turns.findIndex((one) => one.asked && conversation.pending.has(one.asked.id));
+  return at < 0 ? turns : turns.slice(0, at + 1);
+}
