@@ -9,6 +9,7 @@ import pytest
 
 from palmier.workspace import Workspace
 
+from ..feedback.postgres import Cluster, running_cluster  # noqa: TID252  # tests are no package: the one way to a neighbour
 from .home import Models, Server, make_home, running, shared_models
 
 
@@ -28,3 +29,24 @@ def first(home: Callable[..., Workspace]) -> Iterator[Server]:
     """A server whose one version says that it is the first."""
     with running(home("first")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator[Server]:
+    """A server in fp32, where numbers do not depend on the company."""
+    home = make_home(tmp_path_factory.mktemp("varied") / "home", models, "varied")
+    with running(home, "fp32") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A PostgreSQL server; the test is skipped where there is none."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def database(postgresql: Cluster) -> str:
+    """The address of a new database of PostgreSQL."""
+    return postgresql.new_database()

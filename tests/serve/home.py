@@ -31,6 +31,8 @@ from palmier.model.logprobs import token_logprobs
 from palmier.records import Conversation, Document, Message
 from palmier.scale.precision import Precision
 from palmier.serve import app
+from palmier.serve.guard import LOCAL, Access
+from palmier.serve.remote import Remote
 from palmier.serve.serving import Serving
 from palmier.versions import Versions
 from palmier.workspace import Workspace
@@ -67,10 +69,13 @@ class Models:
 
 
 def shared_models(factory: pytest.TempPathFactory) -> Models:
-    """The models, made by the first worker that needs them."""
+    """The models, made by the first worker that needs them, or kept in $PARROTS from one run of pytest to the next."""
     root = factory.getbasetemp()
     # With several workers each has its own folder inside the run's.
     root = root.parent if os.environ.get("PYTEST_XDIST_WORKER") else root
+    if kept := os.environ.get("PARROTS"):
+        root = Path(kept)
+        root.mkdir(exist_ok=True)
     with (root / "models.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (root / "models").is_dir():
@@ -112,11 +117,26 @@ class Server:
 
 
 @contextmanager
-def running(workspace: Workspace, precision: Precision = "auto") -> Iterator[Server]:
+def running(
+    workspace: Workspace, precision: Precision = "auto", access: Access = LOCAL, database: str = ""
+) -> Iterator[Server]:
     """Serve a home on a free port until the block ends."""
-    serving = app.open_home(workspace, precision=precision)
+    with answering(app.open_home(workspace, precision=precision, database=database), access) as server:
+        yield server
+
+
+@contextmanager
+def in_front_of(url: str, folder: Path, key: str = "", silence: float = 20, access: Access = LOCAL) -> Iterator[Server]:
+    """Serve a new home, in ``folder``, in front of another server, on a free port until the block ends."""
+    with answering(app.open_backend(Workspace(folder), Remote(url, key, silence)), access) as server:
+        yield server
+
+
+@contextmanager
+def answering(serving: Serving, access: Access = LOCAL) -> Iterator[Server]:
+    """Answer on a free port until the block ends."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = app.Server(serving)
+    server = app.Server(serving, access)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20
@@ -125,17 +145,21 @@ def running(workspace: Workspace, precision: Precision = "auto") -> Iterator[Ser
         assert time.monotonic() < deadline, "the server did not start"
         time.sleep(0.01)
     try:
-        yield Server(f"http://127.0.0.1:{listener.getsockname()[1]}", serving, workspace)
+        yield Server(f"http://127.0.0.1:{listener.getsockname()[1]}", serving, serving.workspace)
     finally:
         server.should_exit = True
         thread.join()
 
 
 @contextmanager
-def served(home: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """`palmier serve` in a process of its own, on a free port."""
-    command = [sys.executable, "-m", "palmier", "serve", "--no-browser", "--port", "0", "--home", str(home)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def served(
+    home: Path, *options: str, environment: dict[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """`palmier serve` in a process of its own, on a free port where ``options`` name none."""
+    port = () if "--port" in options else ("--port", "0")
+    command = [sys.executable, "-m", "palmier", "serve", "--no-browser", *port, "--home", str(home), *options]
+    variables = os.environ | (environment or {})
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

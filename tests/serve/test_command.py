@@ -59,6 +59,55 @@ def test_a_port_that_is_none_is_refused(port: int) -> None:
 def test_a_socket_is_on_loopback_alone() -> None:
     with listen(0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
+    with listen(0, "127.0.0.3") as listener:
+        assert listener.getsockname()[0] == "127.0.0.3"
+    with pytest.raises(Refusal, match=r"--host 203\.0\.113\.9 is no address of this machine"):
+        listen(0, "203.0.113.9")
+    with pytest.raises(Refusal, match="--host no such name"):
+        listen(0, "no such name")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--host", "0.0.0.0"], "give it a key with --api-key KEY or PALMIER_API_KEY"),
+        (["--allow-host", "chat.example"], "give it a key"),
+        (["--host", "0.0.0.0", "--api-key", ""], "the API key is empty"),
+        (["--host", "0.0.0.0", "--api-key", "short"], "the API key must be 8 or more"),
+        (["--api-key", "long-enough", "--allow-host", "http://x"], "--allow-host 'http://x' is no name"),
+        (["--request-seconds", "0"], "--request-seconds 0.0: give a number above 0"),
+        (["--request-seconds", "nan"], "--request-seconds nan"),
+    ],
+)
+def test_a_server_that_others_could_reach_without_a_key_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    from palmier.cli import app
+
+    assert app.run(["serve", "--port", "0", "--no-browser", "--home", str(tmp_path), *options]) == 2
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [], "nothing was begun"
+
+
+def test_with_a_key_it_listens_beyond_loopback_and_an_answer_ends_in_time(home: Callable[..., Workspace]) -> None:
+    """The options of the command reach the server: the address, the key out of the environment, a name, the limit."""
+    options = ["--host", "0.0.0.0", "--allow-host", "chat.example", "--request-seconds", "0.4"]
+    wish = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 600}
+    with served(home("endless").home, *options, environment={"PALMIER_API_KEY": "a-key-to-try"}) as (_, client):
+        port = client.base_url.port
+        assert client.base_url.host == "127.0.0.1", "what a person can open"
+        # Debian and others give every machine this second address; it is the same listener.
+        client.base_url = f"http://127.0.0.2:{port}"
+        assert client.get("/health").status_code == 421, "a name that nobody gave"
+        client.headers["host"] = "chat.example"
+        assert client.get("/health").status_code == 200
+        assert client.post("/v1/chat/completions", json=wish).status_code == 401
+        client.headers["x-api-key"] = "a-key-to-try"
+        answer = client.post("/v1/chat/completions", json=wish).raise_for_status().json()
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert 0 < answer["usage"]["completion_tokens"] < 500
 
 
 def test_model_names_what_answers_from_now_on(home: Callable[..., Workspace], models: Models) -> None:

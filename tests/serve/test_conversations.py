@@ -11,9 +11,6 @@ from typing import Any
 import httpx
 import pytest
 
-from palmier.feedback.store import StoredMessage
-from palmier.records import Answer, Message
-from palmier.serve.chat import thread
 from palmier.serve.serving import busy_process
 from palmier.workspace import Workspace
 
@@ -49,12 +46,10 @@ def test_an_answer_streams_and_is_stored_with_its_version(first: Server) -> None
         got = draw(client, number)
         assert [event["type"] for event in got[:1] + got[-1:]] == ["start", "end"]
         assert "".join(event.get("text", "") for event in got) == SENTENCES["first"]
-        assert messages(client, number)[1] == {
-            "role": "assistant",
-            "content": SENTENCES["first"],
-            "version": "0001",
-            "finish": "stop",
-        }
+        question, answer = messages(client, number)
+        assert (answer["role"], answer["content"]) == ("assistant", SENTENCES["first"])
+        assert (answer["version"], answer["finish"]) == ("0001", "stop")
+        assert (answer["parent"], answer["id"]) == (question["id"], got[-1]["message"])
         assert [chat["id"] for chat in client.get("/api/conversations", params={"annotator": "ada"}).json()] == [number]
         assert client.get("/api/conversations", params={"annotator": "bo"}).json() == []
     stored = first.serving.store.messages(number)[1].answer
@@ -94,18 +89,6 @@ def test_again_gives_an_alternative_and_the_last_one_is_continued(home: Callable
         client.post(f"/api/conversations/{number}/messages", json={"content": "Tell me more, please."})
         own = draw(client, number, model="0001", own_thread=True)
         assert own[-1]["finish"] == "stop"
-
-
-def test_what_a_version_continues() -> None:
-    def said(text: str, version: str) -> StoredMessage:
-        return StoredMessage(Message("assistant", text), Answer(text, version))
-
-    ask, more = StoredMessage(Message("user", "ask"), None), StoredMessage(Message("user", "more"), None)
-    stored = [ask, said("one", "0001"), said("two", "0002"), more]
-    assert [m.content for m in thread(stored).messages] == ["ask", "two", "more"]
-    assert [m.content for m in thread(stored, "0001").messages] == ["ask", "one", "more"]
-    assert [m.content for m in thread(stored, "0003").messages] == ["ask", "two", "more"]
-    assert [m.content for m in thread([*stored, said("late", "0001")]).messages] == ["ask", "two", "more"]
 
 
 @pytest.mark.parametrize(

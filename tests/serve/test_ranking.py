@@ -133,6 +133,21 @@ def test_undo_withdraws_the_last_one_and_brings_it_back(first: Server) -> None:
         assert client.post("/api/rank/undo", json={"annotator": "ada"}).json()["undone"] is False
 
 
+def test_undo_takes_a_chats_comparison_back_and_brings_no_draw_for_it(first: Server) -> None:
+    with httpx.Client(base_url=first.url) as client:
+        ranked = drawn(client)
+        rank(client, ranked, [1, 2, 3]).raise_for_status()
+        chat = client.post("/api/conversations", json={"annotator": "ada"}).json()["id"]
+        client.post(f"/api/conversations/{chat}/messages", json={"content": "Hello"}).raise_for_status()
+        compared = client.post(f"/api/conversations/{chat}/comparisons", json={"annotator": "ada"}).json()
+        choice = {"annotator": "ada", "pick": 0}
+        client.post(f"/api/comparisons/{compared['id']}", json=choice).raise_for_status()
+        undo = [client.post("/api/rank/undo", json={"annotator": "ada"}).json() for _ in range(2)]
+        assert [one["undone"] for one in undo] == [True, True]
+        assert undo[0]["draw"] is None, "its answers stand in their conversation"
+        assert undo[1]["draw"]["id"] == ranked["id"]
+
+
 def test_a_skipped_draw_leaves_nothing(home: Callable[..., Workspace]) -> None:
     workspace = home("endless")
     with running(workspace) as server, httpx.Client(base_url=server.url) as client:

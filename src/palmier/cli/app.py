@@ -50,7 +50,14 @@ GROUPS = {
         "versions": ("palmier.cli.improve:versions_app", "List the versions, or delete one."),
         "promote": ("palmier.cli.improve:promote", "Let a version answer."),
         "rollback": ("palmier.cli.improve:rollback", "Let the version before answer again."),
-        "feedback": ("palmier.cli.feedback:feedback_app", "Look at and export the rankings."),
+        "feedback": (
+            "palmier.cli.feedback:feedback_app",
+            "What people said of answers: numbers, and files in the field's forms.",
+        ),
+    },
+    "Keep": {
+        "backup": ("palmier.cli.keep:backup", "A whole copy of the store, while the server runs."),
+        "doctor": ("palmier.cli.keep:doctor", "Is everything in the home whole?"),
     },
     "Train": {
         "data": ("palmier.cli.data:data_app", "Texts to token shards."),

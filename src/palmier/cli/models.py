@@ -31,7 +31,7 @@ def models(*, home: Path | None = None) -> None:
     from palmier.models.sizes import parameters
     from palmier.versions import Versions
 
-    workspace = _workspace(home)
+    workspace = Workspace.at(home)
     console = Console(highlight=False)
     known = {entry.folder: entry for entry in CATALOGUE}
     mine = here(workspace)
@@ -71,7 +71,7 @@ def pull(name: str, *, home: Path | None = None) -> None:
     """
     from palmier.models import pull as fetching
 
-    folder = fetching.pull(name, _workspace(home))
+    folder = fetching.pull(name, Workspace.at(home))
     print(f"{name} is ready in {folder}")
     print(f"Talk with it: palmier chat --model {name}")
 
@@ -88,7 +88,7 @@ def rm(name: str, *, home: Path | None = None) -> None:
     """
     from palmier.models.names import remove
 
-    freed = remove(name, _workspace(home))
+    freed = remove(name, Workspace.at(home))
     print(f"Removed {name}: {_bytes(freed)} are free again")
 
 
@@ -98,10 +98,6 @@ def fetch() -> None:
 
     folder = embedded_model(Workspace.default())
     print(f"SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) is ready in {folder}")
-
-
-def _workspace(home: Path | None) -> Workspace:
-    return Workspace(home.expanduser()) if home else Workspace.default()
 
 
 def _whole(header: str) -> Column:

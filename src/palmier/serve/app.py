@@ -1,4 +1,4 @@
-"""The HTTP server: the pages, OpenAI's API and the pages' own, for this machine alone."""
+"""The HTTP server: the pages, OpenAI's and Anthropic's API, and the pages' own; by default for this machine alone."""
 
 from __future__ import annotations
 
@@ -11,21 +11,40 @@ from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, Response
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
 from palmier import __version__
 from palmier.errors import Refusal
-from palmier.feedback.store import Store
+from palmier.feedback.store import open_store
 from palmier.model.gguf import embedded_model
 from palmier.models.names import resolve_model
 from palmier.scale.precision import Precision
-from palmier.serve import completions, conversations, ranking
+from palmier.serve import (
+    answers,
+    anthropic,
+    compare,
+    completions,
+    conversations,
+    embeddings,
+    feedback,
+    monitoring,
+    ranking,
+    relay,
+    score,
+    signin,
+    text_completions,
+)
+from palmier.serve.backend import Backend
 from palmier.serve.draws import Draws
-from palmier.serve.guard import Guard
+from palmier.serve.guard import LOCAL, Access, Guard
 from palmier.serve.live import Live
 from palmier.serve.loading import check
-from palmier.serve.serving import Given, Serving, add_error_handlers
+from palmier.serve.monitoring import Meter, Metrics
+from palmier.serve.remote import Remote
+from palmier.serve.score import Scorer
+from palmier.serve.serving import Serving, add_error_handlers
 from palmier.versions import CARD, Version, Versions
 from palmier.workspace import Workspace
 
@@ -54,18 +73,6 @@ async def chat_page() -> FileResponse:
 @pages.get("/rank")
 async def rank_page() -> FileResponse:
     return FileResponse(PAGE / "rank.html", headers={"cache-control": "no-cache"})
-
-
-@pages.get("/health")
-async def health(serving: Given) -> JSONResponse:
-    """200 while the engine runs, 503 when it has died; which version answers, and in what precision."""
-    state = serving.live.state
-    body = {
-        "status": "ok" if serving.live.running else "stopped",
-        "version": state.current,
-        "precision": state.precision,
-    }
-    return JSONResponse(body | {"under_way": state.under_way}, 200 if serving.live.running else 503)
 
 
 def first_version(workspace: Workspace, spec: str | None = None) -> Version:
@@ -112,26 +119,51 @@ def _same_files(version: Version, model: Path) -> bool:
     return True
 
 
-def open_home(workspace: Workspace, spec: str | None = None, precision: Precision = "auto") -> Serving:
-    """Load the version that answers, and the store. Raises Refusal."""
+def open_home(
+    workspace: Workspace, spec: str | None = None, precision: Precision = "auto", database: str = ""
+) -> Serving:
+    """Load the version that answers, and the store (``database``: at this address). Raises Refusal."""
     first_version(workspace, spec)
     live = Live(Versions(workspace), precision)
     try:
-        store = Store(workspace.store)
+        store = open_store(workspace, database)
         return Serving(workspace, Versions(workspace), live, store, Draws(workspace.draws, live))
     except Refusal:
         live.close()
         raise
 
 
-def create_app(serving: Serving) -> FastAPI:
+def open_backend(workspace: Workspace, remote: Remote, database: str = "") -> Serving:
+    """Let another server answer; the home keeps what people say, and no model is loaded. Raises Refusal."""
+    backend = Backend(remote)
+    store = open_store(workspace, database)
+    return Serving(workspace, backend.models, backend, store, Draws(workspace.draws, backend))
+
+
+OWN = (completions.router, text_completions.router, embeddings.router, score.router)
+"""What asks about tokens, or about a model of the home: where another server answers, `relay` stands in its place."""
+
+ROUTERS = (
+    pages,
+    monitoring.router,
+    signin.router,
+    anthropic.router,
+    conversations.router,
+    answers.router,
+    feedback.router,
+    compare.router,
+    ranking.router,
+)
+
+
+def create_app(serving: Serving, access: Access = LOCAL) -> FastAPI:
     """The ASGI application; it closes ``serving`` when it ends."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await serving.draws.close()
-        serving.live.close()
+        async with serving.live.open():
+            yield
+            await serving.draws.close()
         serving.store.close()
 
     # FastAPI's own documentation pages load scripts from elsewhere, so they are off.
@@ -143,22 +175,25 @@ def create_app(serving: Serving) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/schema",
     )
-    app.state.serving = serving
-    for router in (pages, completions.router, conversations.router, ranking.router):
+    app.state.serving, app.state.access = serving, access
+    app.state.metrics, app.state.scorer = Metrics(serving.live), Scorer(serving.workspace)
+    for router in (*ROUTERS, *(OWN if isinstance(serving.live, Live) else (relay.router,))):
         app.include_router(router)
-    app.mount("/page", _Files(directory=PAGE), name="page")
+    # Text shrinks to a third; streams are never compressed, for their pieces would come late.
+    app.mount("/page", GZipMiddleware(_Files(directory=PAGE)), name="page")
     add_error_handlers(app)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, access=access)
+    app.add_middleware(Meter, metrics=app.state.metrics)
     return app
 
 
 class Server(uvicorn.Server):
     """Serves one home until Ctrl-C; answers that are being written then end at once."""
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, access: Access = LOCAL) -> None:
         self._live = serving.live
         config = uvicorn.Config(
-            create_app(serving),
+            create_app(serving, access),
             log_level="warning",
             access_log=False,
             server_header=False,

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palmier.errors import Refusal
-from palmier.records import Conversation, Finish, Message, Sampling
-from palmier.serve.chat import CHAT_TEMPERATURE, CHAT_TOP_P, Told, Turn, begin, fresh_seed, server_event
+from palmier.records import Conversation, Message
+from palmier.serve.chat import CHAT_TEMPERATURE, CHAT_TOP_P, Told, Turn, begin, server_event
 from palmier.serve.live import Stopped
-from palmier.serve.serving import Given, check_version, error_body, gone, stream
+from palmier.serve.openai_fields import (
+    FINISHES,
+    MOST_TOP_LOGPROBS,
+    Completed,
+    Share,
+    Switch,
+    Temperature,
+    Whole,
+    finite,
+    usage,
+)
+from palmier.serve.serving import Given, check_version, engines, read_to_end, stream
+from palmier.serve.shapes import error_body
 
 router = APIRouter(prefix="/v1")
-
-MOST_ANSWERS = 16
-MOST_STOPS = 4
-MOST_TOP_LOGPROBS = 20
 
 NEUTRAL: dict[str, list[Any]] = {
     "function_call": ["none"],
@@ -38,14 +45,6 @@ NEUTRAL: dict[str, list[Any]] = {
     "tools": [[]],
 }
 """Fields that are not supported, and the values that ask for nothing: clients that always send them work."""
-
-FINISHES: dict[Finish, str] = {"stop": "stop", "length": "length", "cancelled": "stop"}
-
-
-def _without_neutral(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {k: v for k, v in value.items() if v is not None and not (k in NEUTRAL and v in NEUTRAL[k])}
 
 
 class TextPart(BaseModel):
@@ -74,62 +73,23 @@ class ChatMessage(BaseModel):
         return Message("system" if self.role == "developer" else self.role, text)
 
 
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    include_usage: bool = False
-
-
-class Completion(BaseModel):
+class Completion(Completed):
     """The body of a request for a chat completion."""
 
-    model_config = ConfigDict(extra="forbid")
+    neutral: ClassVar[dict[str, list[Any]]] = NEUTRAL
+
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    model: str | None = None
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
-    temperature: float = CHAT_TEMPERATURE
-    top_p: float = CHAT_TOP_P
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: dict[Annotated[int, Field(ge=0)], float] = {}
-    logprobs: bool = False
-    top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] = 0
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    seed: int | None = None
-    n: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] = 1
-    stop: str | Annotated[list[str], Field(max_length=MOST_STOPS)] = []
-    user: str = ""
+    temperature: Temperature = CHAT_TEMPERATURE
+    top_p: Share = CHAT_TOP_P
+    logprobs: Switch = False
+    top_logprobs: Annotated[Whole, Field(ge=0, le=MOST_TOP_LOGPROBS)] = 0
+    max_tokens: Annotated[Whole, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[Whole, Field(ge=1)] | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_neutral(cls, value: Any) -> Any:
-        return _without_neutral(value)
-
-    def sampling(self) -> Sampling:
-        """Raises Refusal where a number is out of its range."""
+    def most(self) -> int:
+        """Tokens of an answer. Without a limit it may fill the context, as OpenAI's may; the engine ends it there."""
         most = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
-        seed = fresh_seed() if self.seed is None else self.seed
-        # Without a limit an answer may fill the context, as OpenAI's may; the engine ends it there.
-        limit = 1 << 30 if most is None else most
-        return Sampling(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            max_tokens=limit,
-            seed=seed,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            presence_penalty=self.presence_penalty,
-            frequency_penalty=self.frequency_penalty,
-            logit_bias=tuple(sorted(self.logit_bias.items())),
-        )
-
-    def stops(self) -> list[str]:
-        return [self.stop] if isinstance(self.stop, str) else self.stop
+        return 1 << 30 if most is None else most
 
     def tops(self) -> int:
         """How many of the likeliest tokens are told in each place. Raises Refusal where nothing would tell them."""
@@ -142,20 +102,21 @@ class Completion(BaseModel):
 async def complete(serving: Given, request: Request, body: Completion) -> Response:
     """Answer a conversation, streaming or not, in OpenAI's shape."""
     conversation = Conversation(tuple(message.message() for message in body.messages))
+    with_usage = body.with_usage()
     version = check_version(serving, body.model)
     turn = await begin(
-        serving.live,
+        engines(serving),
         conversation,
-        body.sampling(),
+        body.sampling(body.most()),
         n=body.n,
         version=version,
-        stops=body.stops(),
+        stops=body.stop,
         top_logprobs=body.tops(),
     )
-    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": turn.version}
+    head: dict[str, Any] = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": turn.version}
     if body.stream:
-        return stream(_chunks(turn, head, body))
-    if not await _read(turn, request):
+        return stream(_chunks(turn, head, body, with_usage))
+    if not await read_to_end(turn.pieces(), request):
         return Response(status_code=499)  # nobody is there to read it
     choices = [
         {
@@ -164,9 +125,15 @@ async def complete(serving: Given, request: Request, body: Completion) -> Respon
             "logprobs": _logprobs(turn, turn.told(index)) if body.logprobs else None,
             "finish_reason": FINISHES[answer.finish],
         }
+        | ({"token_ids": list(answer.tokens)} if body.return_token_ids else {})
         for index, answer in enumerate(turn.answers())
     ]
-    return JSONResponse(head | {"object": "chat.completion", "choices": choices, "usage": _usage(turn)})
+    head |= {
+        "object": "chat.completion",
+        "choices": choices,
+        "usage": usage(turn.prompt_tokens, turn.completion_tokens),
+    }
+    return JSONResponse(head | _prompt_ids(turn, body))
 
 
 @router.get("/models")
@@ -185,52 +152,38 @@ async def model(serving: Given, name: str) -> dict[str, Any]:
     return {"id": version.name, "object": "model", "created": 0, "owned_by": "palmier", "label": version.label}
 
 
-async def _read(turn: Turn, request: Request) -> bool:
-    """Draw to the end; False where the client went away before (its slots are free again)."""
-
-    async def drain() -> None:
-        async with aclosing(turn.pieces()) as pieces:
-            async for _ in pieces:
-                pass
-
-    reading, leaving = asyncio.create_task(drain()), asyncio.create_task(gone(request))
-    try:
-        await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-        if not reading.done():
-            reading.cancel()
-    if reading.cancelled() or not reading.done():
-        return False
-    reading.result()
-    return True
-
-
-async def _chunks(turn: Turn, head: dict[str, Any], body: Completion) -> AsyncGenerator[str, None]:
+async def _chunks(turn: Turn, head: dict[str, Any], body: Completion, with_usage: bool) -> AsyncGenerator[str, None]:
     head = head | {"object": "chat.completion.chunk"}
-    include_usage = body.stream_options.include_usage
-    last = {"usage": None} if include_usage else {}
+    last = {"usage": None} if with_usage else {}
 
-    def chunk(index: int, delta: dict[str, Any], finish: str | None = None, logprobs: Any = None) -> str:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return server_event(head | {"choices": [choice]} | last)
+    def chunk(index: int, delta: dict[str, Any], beside: dict[str, Any] | None = None, **more: Any) -> str:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None} | more
+        return server_event(head | {"choices": [choice]} | (beside or {}) | last)
 
-    for index in range(body.n):
-        yield chunk(index, {"role": "assistant", "content": ""})
     try:
+        opening = {"role": "assistant", "content": ""}
+        for index in range(body.n):
+            yield chunk(index, opening, _prompt_ids(turn, body))
         async with aclosing(turn.pieces()) as pieces:
             async for piece in pieces:
                 told = _logprobs(turn, [piece.told]) if body.logprobs and piece.told else None
-                if piece.text or (told and told["content"]):
-                    yield chunk(piece.index, {"content": piece.text}, logprobs=told)
+                ids: dict[str, Any] = {"token_ids": [piece.told.token]} if body.return_token_ids and piece.told else {}
+                if piece.text or (told and told["content"]) or ids:
+                    yield chunk(piece.index, {"content": piece.text}, logprobs=told, **ids)
                 if piece.finish:
-                    yield chunk(piece.index, {}, FINISHES[piece.finish])
+                    yield chunk(piece.index, {}, finish_reason=FINISHES[piece.finish])
     except (Refusal, Stopped) as error:
         yield server_event(error_body(str(error), "server_error"))
         return
-    if include_usage:
-        yield server_event(head | {"choices": [], "usage": _usage(turn)})
+    finally:
+        turn.cancel()  # also where the reader left before the first piece
+    if with_usage:
+        yield server_event(head | {"choices": [], "usage": usage(turn.prompt_tokens, turn.completion_tokens)})
     yield "data: [DONE]\n\n"
+
+
+def _prompt_ids(turn: Turn, body: Completion) -> dict[str, Any]:
+    return {"prompt_token_ids": list(turn.prompt)} if body.return_token_ids else {}
 
 
 def _logprobs(turn: Turn, drawn: Sequence[Told]) -> dict[str, Any]:
@@ -239,7 +192,7 @@ def _logprobs(turn: Turn, drawn: Sequence[Told]) -> dict[str, Any]:
 
     def named(token: int, logprob: float) -> dict[str, Any]:
         spelt = template.tokenizer.token_bytes(token)
-        return {"token": spelt.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(spelt)}
+        return {"token": spelt.decode("utf-8", "replace"), "logprob": finite(logprob), "bytes": list(spelt)}
 
     content = [
         named(told.token, told.logprob) | {"top_logprobs": [named(*one) for one in told.top]}
@@ -247,8 +200,3 @@ def _logprobs(turn: Turn, drawn: Sequence[Told]) -> dict[str, Any]:
         if told.token not in template.stop_ids
     ]
     return {"content": content, "refusal": None}
-
-
-def _usage(turn: Turn) -> dict[str, int]:
-    prompt, drawn = turn.prompt_tokens, turn.completion_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": drawn, "total_tokens": prompt + drawn}

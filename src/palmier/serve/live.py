@@ -12,22 +12,32 @@ import asyncio
 import queue
 import threading
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from palmier.data.template import Template
 from palmier.errors import Refusal
-from palmier.generate.requests import Event, QueueFull, Request
-from palmier.records import Conversation, Sampling
+from palmier.generate.requests import Event, QueueFull
+from palmier.records import Conversation, Message, Sampling
 from palmier.scale.precision import Precision
-from palmier.serve.loading import Loaded, load
+from palmier.serve.answerer import Cache, Load
+from palmier.serve.answerer import Stopped as Stopped
+from palmier.serve.chat import Turn, begin
+from palmier.serve.context import Opening, fit
+from palmier.serve.loading import QUEUE, Loaded, State, load
+from palmier.serve.ticket import Asked, Ticket
+from palmier.serve.work import Job, Result, Work
 from palmier.versions import Version
+
+if TYPE_CHECKING:
+    from palmier.serve.monitoring import Metrics
 
 POLL_SECONDS = 0.5
 """How often the pointer `current` is looked at."""
+
+GONE = "the engine has stopped: see the server's output, and start it again"
 
 MOST_LOADED = 3
 """Versions in memory at once; one more for the moments in which a promoted one takes over."""
@@ -53,92 +63,18 @@ class Busy(Refusal):
     """No room at this moment: ask again a little later (HTTP 503 with Retry-After)."""
 
 
-class Stopped(Exception):
-    """The engine's thread has ended: the server stops, or its error stands in the log."""
-
-
-class Ticket:
-    """One request under way: made in the event loop, answered from the engine's thread."""
-
-    def __init__(
-        self, conversation: Conversation, sampling: Sampling, n: int, version: str | None, top_logprobs: int = 0
-    ) -> None:
-        self.id = uuid.uuid4().hex
-        self.conversation = conversation
-        self.sampling = sampling
-        self.n = n
-        self.top_logprobs = top_logprobs
-        self.wanted = version
-        self.version = ""
-        self.template: Template
-        self.prompt_tokens = 0
-        self.unfinished = n
-        self._loop = asyncio.get_running_loop()
-        self.placed: asyncio.Future[None] = self._loop.create_future()
-        self._inbox: asyncio.Queue[list[Event] | BaseException] = asyncio.Queue()
-
-    async def events(self) -> AsyncIterator[list[Event]]:
-        """The events of each engine step that touched this request, until all n samples ended."""
-        unfinished = self.n
-        while unfinished:
-            item = await self._inbox.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-            unfinished -= sum(event.finish is not None for event in item)
-
-    # Called from the engine's thread:
-
-    def accept(self, loaded: Loaded, prompt_tokens: int) -> None:
-        self.version, self.template, self.prompt_tokens = loaded.version.name, loaded.template, prompt_tokens
-        self._tell(self._settle, None)
-
-    def post(self, events: list[Event]) -> None:
-        self.unfinished -= sum(event.finish is not None for event in events)
-        self._tell(self._inbox.put_nowait, events)
-
-    def fail(self, error: BaseException) -> None:
-        """Whoever waits for a place, or for events, gets ``error``."""
-        self._tell(self._settle, error)
-
-    def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
-        # An event loop that has ended has nobody left who waits.
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(callback, *arguments)
-
-    def _settle(self, error: BaseException | None) -> None:
-        if error is not None:
-            self._inbox.put_nowait(error)
-        if self.placed.done():
-            return
-        if error is None:
-            self.placed.set_result(None)
-        else:
-            self.placed.set_exception(error)
-
-
-@dataclass(frozen=True)
-class State:
-    """What the pages show: the version that answers, those in memory, what went wrong last."""
-
-    current: str = ""
-    precision: str = ""
-    loaded: tuple[str, ...] = ()
-    loading: tuple[str, ...] = ()
-    under_way: int = 0
-    problem: str = ""
-
-
 @dataclass
 class _Waiting:
     """A version on its way into memory, and the requests that wait for it."""
 
     promoted: bool = False
-    tickets: list[Ticket] = field(default_factory=list)
+    tickets: list[Ticket | Work[Any]] = field(default_factory=list)
 
 
 class Live:
     """The engines of a home's versions (or of one model) behind one thread. Raises Refusal where `current` can't be read."""
+
+    bound = QUEUE
 
     def __init__(self, versions: Source, precision: Precision = "auto") -> None:
         self._versions, self._precision = versions, precision
@@ -153,6 +89,9 @@ class Live:
         self._looked = time.monotonic()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ending = self._ended = False
+        self.request_seconds: float | None = None  # the longest that an answer may be drawn
+        # Is told, in the engine's thread, what was drawn.
+        self.watch: Callable[[Ticket, list[Event]], None] | None = None
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="palmier-load")
         self.state = State()
         self._show()
@@ -163,27 +102,52 @@ class Live:
 
     async def draw(
         self,
-        conversation: Conversation,
+        asked: Asked,
         sampling: Sampling,
         n: int = 1,
         version: str | None = None,
         top_logprobs: int = 0,
+        prompt_logprobs: int | None = None,
+        prompt_only: bool = False,
+        opening: Opening | None = None,
     ) -> Ticket:
         """Begin to draw ``n`` answers by ``version`` (by the current one where it is None).
 
         Returns when the engine has taken the request. Raises Refusal (a prompt that is too
         long, no such version), QueueFull or Busy (ask again), Stopped.
         """
-        ticket = Ticket(conversation, sampling, n, version, top_logprobs)
-        self._commands.put(lambda: self._place(ticket))
-        if self._ended:
-            raise Stopped("the engine has stopped: see the server's output, and start it again")
+        ticket = Ticket(asked, sampling, n, version, top_logprobs, prompt_logprobs, prompt_only, opening)
+        self._send(ticket)
         try:
             await ticket.placed
         except asyncio.CancelledError:
             self.cancel(ticket)
             raise
         return ticket
+
+    async def answer(
+        self,
+        asked: Conversation,
+        sampling: Sampling,
+        *,
+        n: int = 1,
+        version: str | None = None,
+        stops: Sequence[str] = (),
+        opening: Opening | None = None,
+    ) -> Turn:
+        """`draw`, as text: what whoever knows no tokens asks for."""
+        return await begin(self, asked, sampling, n=n, version=version, stops=stops, opening=opening)
+
+    async def work(self, job: Job[Result], version: str | None = None) -> Result:
+        """Do a job on a version, between the engine's steps. Raises what `draw` raises, and the job's Refusal."""
+        work = Work(job, version)
+        self._send(work)
+        return await work.result
+
+    def _send(self, one: Ticket | Work[Any]) -> None:
+        self._commands.put(lambda: self._place(one))
+        if self._ended:
+            raise Stopped(GONE)
 
     def cancel(self, ticket: Ticket, index: int | None = None) -> None:
         """Give up a request or one of its samples, from any thread; what had not finished ends as "cancelled"."""
@@ -196,14 +160,50 @@ class Live:
             self._thread.join()
         self._loader.shutdown(wait=True, cancel_futures=True)
 
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Answer until the block ends."""
+        try:
+            yield
+        finally:
+            self.close()
+
     @property
     def running(self) -> bool:
         return not self._ended
 
     @property
+    def status(self) -> str:
+        return "ok" if self.running else "stopped"
+
+    @property
+    def loads(self) -> list[Load]:
+        """What each version in memory is doing, which may be read from any thread."""
+        found = []
+        for loaded in self.in_memory:
+            engine, waiting = loaded.engine, loaded.engine.waiting
+            cache = Cache(*engine.pages, engine.cache_bytes)
+            found.append(Load(loaded.version.name, max(0, len(loaded.tickets) - waiting), waiting, cache))
+        return found
+
+    def reads(self, conversation: Conversation, said: Sequence[Message]) -> Conversation:
+        """The end of a conversation that leaves room in the context for any of the messages ``said`` after it."""
+        loaded = self.answering
+        room = max(map(loaded.template.size, said))
+        return fit(loaded.template, conversation, loaded.engine.context - room)[0]
+
+    def count_for(self, metrics: Metrics) -> None:
+        self.watch = metrics.watch
+
+    @property
     def answering(self) -> Loaded:
         """The version that answers now: for its template and its engine's limits, which may be read from any thread."""
         return self._loaded[self._current]
+
+    @property
+    def in_memory(self) -> list[Loaded]:
+        """The versions in memory, for their counts, which may be read from any thread."""
+        return list(self._loaded.values())
 
     # ── in the engine's thread ───────────────────────────────────────────────────────────
 
@@ -215,6 +215,7 @@ class Live:
                 for loaded in list(self._loaded.values()):
                     if loaded.engine.busy:
                         self._step(loaded)
+                    loaded.work_on()
                 self._free()
                 self._show()
         finally:
@@ -226,7 +227,7 @@ class Live:
 
     def _obey(self) -> None:
         """Carry out what waits in the inbox; sleep in it where no engine has work."""
-        busy = any(loaded.engine.busy for loaded in self._loaded.values())
+        busy = any(loaded.busy for loaded in self._loaded.values())
         try:
             command = self._commands.get(timeout=None if busy else POLL_SECONDS, block=not busy)
             while True:
@@ -238,7 +239,7 @@ class Live:
     def _end(self) -> None:
         self._ending = True
 
-    def _place(self, ticket: Ticket) -> None:
+    def _place(self, ticket: Ticket | Work[Any]) -> None:
         name = ticket.wanted or self._current
         loaded = self._loaded.get(name)
         try:
@@ -247,18 +248,19 @@ class Live:
             if loaded is None:
                 self._wait(name, ticket)
                 return
-            prompt = tuple(loaded.template.prompt(ticket.conversation))
-            stop_ids = loaded.template.stop_ids
-            _add(loaded, Request(ticket.id, prompt, ticket.sampling, stop_ids, ticket.n, ticket.top_logprobs))
+            if isinstance(ticket, Work):
+                ticket.place(loaded)
+                return
+            request = loaded.add(ticket)
         except (Refusal, Stopped) as error:
             ticket.fail(error)
             return
         loaded.tickets[ticket.id] = ticket
         loaded.used = time.monotonic()
         loaded.chosen = loaded.chosen or ticket.wanted is not None
-        ticket.accept(loaded, len(prompt))
+        ticket.accept(loaded, request)
 
-    def _wait(self, name: str, ticket: Ticket) -> None:
+    def _wait(self, name: str, ticket: Ticket | Work[Any]) -> None:
         """Let ``ticket`` wait until version ``name`` is in memory. Raises Refusal, Busy or QueueFull."""
         if sum(len(waiting.tickets) for waiting in self._waiting.values()) >= MOST_WAITING:
             raise QueueFull(f"{MOST_WAITING} requests wait for a version to be loaded already: ask again later")
@@ -270,7 +272,7 @@ class Live:
 
     def _make_room(self) -> None:
         while len(self._loaded) + len(self._waiting) >= MOST_LOADED:
-            idle = [v for v in self._loaded.values() if not v.engine.busy and v.version.name != self._current]
+            idle = [v for v in self._loaded.values() if not v.busy and v.version.name != self._current]
             if not idle:
                 raise Busy(f"{MOST_LOADED} versions are answering already: ask again when one of them has ended")
             self._drop(min(idle, key=lambda loaded: loaded.used).version.name)
@@ -317,6 +319,8 @@ class Live:
             groups.setdefault(event.id, []).append(event)
         for name, group in groups.items():
             ticket = loaded.tickets[name]
+            if self.watch is not None:
+                self.watch(ticket, group)
             ticket.post(group)
             if not ticket.unfinished:
                 del loaded.tickets[name]
@@ -357,7 +361,7 @@ class Live:
     def _free(self) -> None:
         """Drop versions that nobody chose by name, once they have drained."""
         for name, loaded in list(self._loaded.items()):
-            if name != self._current and not loaded.chosen and not loaded.engine.busy:
+            if name != self._current and not loaded.chosen and not loaded.busy:
                 self._drop(name)
 
     def _drop(self, name: str) -> None:
@@ -371,22 +375,14 @@ class Live:
             self.state = state
 
     def _refuse_all(self) -> None:
-        stopped = Stopped("the engine has stopped: see the server's output, and start it again")
+        stopped = Stopped(GONE)
         for loaded in self._loaded.values():
             for ticket in loaded.tickets.values():
                 ticket.fail(stopped)
+            for work in loaded.work:
+                work.fail(stopped)
         for waiting in self._waiting.values():
-            for ticket in waiting.tickets:
-                ticket.fail(stopped)
+            for one in waiting.tickets:
+                one.fail(stopped)
         while not self._commands.empty():
             self._commands.get()()
-
-
-def _add(loaded: Loaded, request: Request) -> None:
-    """Give the engine a request; a refusal is told without our name for the request, which nobody knows."""
-    try:
-        loaded.engine.add(request)
-    except QueueFull:
-        raise
-    except Refusal as refusal:
-        raise Refusal(str(refusal).removeprefix(f"{request.id}: ")) from None

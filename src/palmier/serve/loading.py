@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from palmier.data.template import Template
 from palmier.errors import Refusal
 from palmier.generate.engine import Engine
+from palmier.generate.requests import QueueFull, Request
 from palmier.model.checkpoint import load as load_decoder
 from palmier.model.decoder import Decoder
 from palmier.scale import precision as precisions
@@ -19,7 +21,8 @@ from palmier.scale.runtime import default_dtype
 from palmier.versions import Version
 
 if TYPE_CHECKING:
-    from palmier.serve.live import Ticket
+    from palmier.serve.ticket import Ticket
+    from palmier.serve.work import Work
 
 SLOTS = 12
 """Answers that one version draws at the same time: nine to be ranked, and a few chats beside them."""
@@ -42,13 +45,52 @@ class Loaded:
     hold: IO[bytes]
     """What keeps its folder from being deleted; closed when it leaves the memory."""
     tickets: dict[str, Ticket] = field(default_factory=dict)
+    work: deque[Work[Any]] = field(default_factory=deque)
+    """Jobs that are done between the engine's steps, in order of arrival."""
     used: float = field(default_factory=time.monotonic)
     chosen: bool = False
     """Somebody asked for it by name: it stays after its last answer, as long as there is room."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do for it."""
+        return self.engine.busy or bool(self.work)
+
+    def add(self, ticket: Ticket) -> Request:
+        """Ask the engine; a refusal is told without our name for the request, which nobody knows."""
+        try:
+            request = ticket.request(self.template, self.engine.context)
+            self.engine.add(request)
+        except QueueFull:
+            raise
+        except Refusal as refusal:
+            raise Refusal(str(refusal).removeprefix(f"{ticket.id}: ")) from None
+        return request
+
+    def work_on(self) -> None:
+        """The next slice of the job that came first."""
+        if self.work:
+            if not self.work[0].go_on(self):
+                self.work.popleft()
+            self.used = time.monotonic()
+
     def new_engine(self) -> Engine:
         """An engine without requests, for the same weights."""
         return _engine(self.decoder)
+
+
+@dataclass(frozen=True)
+class State:
+    """What the pages show: the version that answers, those in memory, what went wrong last."""
+
+    current: str = ""
+    precision: str = ""
+    loaded: tuple[str, ...] = ()
+    loading: tuple[str, ...] = ()
+    under_way: int = 0
+    problem: str = ""
+    backend: str = ""
+    """The address of the server that answers, where it is another one."""
 
 
 def load(version: Version, precision: Precision = "auto") -> Loaded:

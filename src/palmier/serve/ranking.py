@@ -14,22 +14,18 @@ from starlette.concurrency import run_in_threadpool
 
 from palmier.data.prompts import read_conversations
 from palmier.errors import Refusal
+from palmier.feedback.consent import WORDING, Language, words_in
 from palmier.feedback.rankings import clear
 from palmier.feedback.split import NEEDED
 from palmier.records import Conversation, Message, Ranking, Sampling
-from palmier.serve.chat import fresh_seed, server_event, thread
-from palmier.serve.conversations import Annotator
+from palmier.serve.chat import fresh_seed, server_event
+from palmier.serve.conversations import Annotator, find_tree
 from palmier.serve.draws import Draw
+from palmier.serve.feedback import Consent
 from palmier.serve.serving import Given, Missing, Number, Serving, check_version, stream
 from palmier.serve.starters import STARTERS
 
 router = APIRouter(prefix="/api/rank")
-
-CONSENT_WORDS = (
-    "Your rankings are stored on this computer. May they also be used to train the next version? "
-    "Then your prompts, the answers and the order you gave them become part of what it learns from. "
-    "You can change your mind at any time: without your consent, rankings are kept but never used for training."
-)
 
 MOST_CHATS = 50
 """Newest chats whose first question is offered for ranking."""
@@ -37,12 +33,6 @@ MOST_CHATS = 50
 RANK_TEMPERATURE = 0.9
 RANK_TOKENS = 256
 """Answers to be ranked are drawn warmer than in a chat, and uncut, so that they differ."""
-
-
-class Consent(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    annotator: Annotator = ""
-    granted: bool
 
 
 class TypedMessage(BaseModel):
@@ -98,15 +88,16 @@ class Person(BaseModel):
 
 
 @router.get("")
-async def overview(serving: Given, annotator: str = "") -> dict[str, Any]:
+async def overview(serving: Given, annotator: str = "", language: Language = "en") -> dict[str, Any]:
     """Where a person stands: consent, count, the draw that waits for an order."""
     draw = serving.draws.pending(annotator)
     consent = await run_in_threadpool(serving.store.consent, annotator)
     return {
         "annotator": annotator,
         "consent": consent,
-        "words": CONSENT_WORDS,
-        "draw": None if draw is None else _shown(draw),
+        "today": WORDING,
+        "words": words_in(language),
+        "draw": None if draw is None else shown_draw(draw),
         **await _counts(serving, annotator),
     }
 
@@ -114,7 +105,8 @@ async def overview(serving: Given, annotator: str = "") -> dict[str, Any]:
 @router.post("/consent")
 async def consent(serving: Given, body: Consent) -> dict[str, Any]:
     """Store the answer to the question of consent, with the words that were read."""
-    await run_in_threadpool(serving.store.set_consent, body.annotator, body.granted, CONSENT_WORDS)
+    words = words_in(body.language, body.wording)
+    await run_in_threadpool(serving.store.set_consent, body.annotator, body.granted, words, body.wording)
     return {"consent": body.granted, **await _counts(serving, body.annotator)}
 
 
@@ -132,14 +124,11 @@ async def prompt(serving: Given, annotator: str = "", place: int = 0) -> dict[st
 @router.get("/conversations/{number}")
 async def from_chat(serving: Given, number: Number, turn: int = -1) -> dict[str, Any]:
     """The conversation up to its user's message number ``turn`` (0 = the first, -1 = the last), to be ranked."""
-    try:
-        stored = await run_in_threadpool(serving.store.messages, number)
-    except Refusal as refusal:
-        raise Missing(str(refusal)) from None
-    asked = [place for place, one in enumerate(stored) if one.message.role == "user"]
+    tree = await run_in_threadpool(find_tree, serving, number)
+    asked = [one.id for one in tree.path() if one.message.role == "user"]
     if not asked or not -len(asked) <= turn < len(asked):
         raise Missing(f"conversation {number} has {len(asked)} questions, and none with the number {turn}")
-    return {"messages": thread(stored[: asked[turn] + 1]).to_json(), "source": "chat"}
+    return {"messages": tree.thread(asked[turn]).to_json(), "source": "chat"}
 
 
 @router.post("/draws", status_code=201)
@@ -149,25 +138,25 @@ async def draw(serving: Given, body: DrawWish) -> dict[str, Any]:
     drawn = await serving.draws.begin(body.annotator, body.conversation(), body.sampling(), body.n, version)
     if body.wait:
         drawn = await serving.draws.finished(drawn.id)
-    return _shown(drawn)
+    return shown_draw(drawn)
 
 
 @router.get("/draws/{name}")
 async def get_draw(serving: Given, name: str) -> dict[str, Any]:
-    return _shown(_find(serving, name))
+    return shown_draw(find_draw(serving, name))
 
 
 @router.get("/draws/{name}/events")
 async def watch(serving: Given, name: str) -> StreamingResponse:
     """The draw as it is being written: one event a change, each the whole draw."""
-    _find(serving, name)
+    find_draw(serving, name)
     return stream(_snapshots(serving, name))
 
 
 @router.delete("/draws/{name}", status_code=204)
 async def skip(serving: Given, name: str) -> Response:
     """Skip a draw: nothing of it is stored."""
-    _find(serving, name)
+    find_draw(serving, name)
     serving.draws.drop(name)
     return Response(status_code=204)
 
@@ -175,13 +164,8 @@ async def skip(serving: Given, name: str) -> Response:
 @router.post("/rankings", status_code=201)
 async def rank(serving: Given, body: Order) -> dict[str, Any]:
     """Store an order. When this answers, it is on the disk; the same order sent again counts once."""
-    drawn = _find(serving, body.draw)
-    if drawn.annotator != body.annotator:
-        raise Refusal(f"this draw belongs to the annotator {drawn.annotator!r}, not to {body.annotator!r}")
-    if drawn.state == "drawing":
-        raise Refusal("the answers are still being written: wait for the draw's state to be ready")
-    if drawn.problem:
-        raise Refusal(f"this draw has failed and can't be ranked: {drawn.problem}")
+    drawn = find_draw(serving, body.draw)
+    check_ready(drawn, body.annotator)
     ranking = Ranking(
         conversation=drawn.conversation,
         answers=drawn.answers,
@@ -200,9 +184,9 @@ async def rank(serving: Given, body: Order) -> dict[str, Any]:
 async def undo(serving: Given, body: Person) -> dict[str, Any]:
     """Withdraw the person's last ranking; its draw comes back, with the order it had, where it is still kept."""
     undone = await run_in_threadpool(serving.store.undo, body.annotator)
-    again = serving.draws.reopen(body.annotator) if undone else None
-    shown = None if again is None else _shown(again)
-    return {"undone": undone, "draw": shown, **await _counts(serving, body.annotator)}
+    again = serving.draws.reopen(undone) if undone else None
+    shown = None if again is None else shown_draw(again)
+    return {"undone": undone > 0, "draw": shown, **await _counts(serving, body.annotator)}
 
 
 async def _counts(serving: Serving, annotator: str) -> dict[str, Any]:
@@ -212,26 +196,42 @@ async def _counts(serving: Serving, annotator: str) -> dict[str, Any]:
     return {"count": own, "usable": usable, "enough": NEEDED, "command": "palmier improve"}
 
 
-def _find(serving: Serving, name: str) -> Draw:
+def find_draw(serving: Serving, name: str) -> Draw:
+    """A draw that is kept. Raises Missing where there is none."""
     try:
         return serving.draws.get(name)
     except Refusal as refusal:
         raise Missing(str(refusal)) from None
 
 
-def _shown(draw: Draw) -> dict[str, Any]:
-    """A draw for pages and programs; ``answers`` in the draw's own order, ``shown`` as they stand on the screen."""
+def check_ready(drawn: Draw, annotator: str) -> None:
+    """Raise Refusal where a draw can't be ranked, or not by this person."""
+    if drawn.annotator != annotator:
+        raise Refusal(f"this draw belongs to the annotator {drawn.annotator!r}, not to {annotator!r}")
+    if drawn.state == "drawing":
+        raise Refusal("the answers are still being written: wait for the draw's state to be ready")
+    if drawn.problem:
+        raise Refusal(f"this draw has failed and can't be ranked: {drawn.problem}")
+
+
+def shown_draw(draw: Draw) -> dict[str, Any]:
+    """A draw for pages and programs; ``answers`` in the draw's own order, ``shown`` as they stand on the screen.
+
+    Of a comparison in a chat it is hidden which version gave which answer, until one is chosen.
+    """
+    hidden = draw.chat > 0 and draw.state != "ranked"
     return {
         "id": draw.id,
         "state": draw.state,
         "messages": draw.conversation.to_json(),
-        "version": draw.version,
+        "version": "" if hidden else draw.version,
         "answers": [{"text": answer.text, "finish": _finish(draw, answer.finish)} for answer in draw.answers],
         "shown": list(draw.shown),
         "revision": draw.revision,
         "ranks": list(draw.ranks),
         "all_bad": draw.all_bad,
         "problem": draw.problem,
+        "message": draw.message,
     }
 
 
@@ -244,7 +244,7 @@ async def _snapshots(serving: Serving, name: str) -> AsyncGenerator[str, None]:
     began = time.monotonic()
     try:
         async for drawn in serving.draws.watch(name):
-            yield server_event(_shown(drawn) | {"seconds": round(time.monotonic() - began, 1)})
+            yield server_event(shown_draw(drawn) | {"seconds": round(time.monotonic() - began, 1)})
     except Refusal as refusal:
         yield server_event({"state": "gone", "problem": str(refusal)})
 
