@@ -10,10 +10,8 @@ interval, and the pages that are still held when everybody has gone. Without ``-
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import os
 import random
 import tempfile
 import time
@@ -22,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from benchmarks.worker import resident
 
 from palmier.errors import Refusal
 from palmier.generate.requests import QueueFull
@@ -30,7 +29,9 @@ from palmier.records import Conversation, Message, Sampling
 from palmier.serve.chat import Turn, begin
 from palmier.serve.live import Busy, Live
 from palmier.versions import Versions
-from palmier.workspace import Workspace, write_json
+from palmier.workspace import Workspace
+
+from .recorded import arguments, keep, provenance
 
 WORDS = ("the", "heater", "broke", "on", "Monday", "and", "my", "landlord", "wants", "a", "letter", "about", "rain")
 PATIENCE = 120.0
@@ -52,6 +53,8 @@ class Result:
     between_p99: float = 0.0
     memory_first: int = 0
     memory_last: int = 0
+    memory_twentieths: tuple[int, ...] = ()
+    """The mean over each twentieth of the time."""
     memory_slope: float = 0.0
     memory_slope_interval: tuple[float, float] = (0.0, 0.0)
     pages_left: int = 0
@@ -66,11 +69,6 @@ class Watch:
     result: Result
     gaps: list[float] = field(default_factory=list)
     memory: list[tuple[float, int]] = field(default_factory=list)
-
-
-def resident() -> int:
-    """Bytes of this process that lie in memory."""
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def slope(points: list[tuple[float, int]]) -> tuple[float, tuple[float, float]]:
@@ -190,27 +188,27 @@ def soak(workspace: Workspace, minutes: float, users: int) -> Result:
     if watch.gaps:
         result.between_p50, result.between_p99 = (float(np.quantile(watch.gaps, q)) for q in (0.5, 0.99))
     result.memory_first, result.memory_last = watch.memory[0][1], watch.memory[-1][1]
+    twentieths = np.array_split(np.array([memory for _, memory in watch.memory]), 20)
+    result.memory_twentieths = tuple(int(part.mean()) for part in twentieths if len(part))
     result.memory_slope, result.memory_slope_interval = slope(watch.memory)
     return result
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--users", type=int, default=24)
-    parser.add_argument("--model", type=Path, help="a model's folder")
-    parser.add_argument("--out", type=Path, help="where the figures are written, as JSON")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         versions = Versions(workspace)
         versions.add(given.model or embedded_model(workspace), label="soak")
         versions.promote("0001")
-        result = asdict(soak(workspace, given.minutes, given.users))
+        found = soak(workspace, given.minutes, given.users)
+    command = f"python -m experiments.soak --minutes {given.minutes:g} --users {given.users}"
+    result = provenance(command, given.model) | asdict(found)
     print(json.dumps(result, indent=2))
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(given.out, result)
+    keep(result, given.out)
     return 0
 
 

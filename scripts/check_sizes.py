@@ -1,5 +1,6 @@
 """Hold the house's sizes: files under 400 lines, functions under 60, no module with a name that says nothing.
 
+What others wrote and we only carry along (the page's vendored modules) is theirs to divide.
 An exception stands in the line itself: `# size: REASON` behind the `def`, or in a file's first line.
 """
 
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 FILE, FUNCTION = 400, 60
+VENDORED = Path("src/palmier/serve/page/vendor")
 NAMELESS = {"utils", "common", "helpers", "types", "misc"}
 
 
@@ -35,6 +37,7 @@ def main() -> int:
         ["git", "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True
     )
     paths = [Path(name) for name in listed.stdout.split("\n") if name.endswith((".py", ".js", ".css", ".html"))]
+    paths = [path for path in paths if not path.is_relative_to(VENDORED)]
     found = [line for path in paths if path.is_file() for line in complaints(path)]
     print("\n".join(found) or f"sizes: {len(paths)} files are within {FILE} lines, functions within {FUNCTION}")
     return 1 if found else 0

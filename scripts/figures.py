@@ -2,7 +2,9 @@
 
 A table stands between `<!-- figures: NAME -->` and `<!-- /figures -->`; NAME is a function below.
 Result files are committed as the commands wrote them: results/demo/seed-N.json (`palmier demo`),
-results/real_model/*.json (`python -m experiments.real_model`), results/bench/*.json (`make bench`).
+results/real_model/*.json (`python -m experiments.real_model`), results/bench/cpu.json (`make bench`) and
+profile.json (`python -m benchmarks.profile`), results/soak/*.json (`python -m experiments.soak`),
+results/page/*.json (`python -m experiments.page`), results/load/*.json (`python -m experiments.load`).
 """
 
 from __future__ import annotations
@@ -38,6 +40,13 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def made_by(runs: list[Json]) -> str:
+    """The machines and commits of some runs, as the end of a table's note."""
+    machines = {f"{run['machine']['cores']} cores, {run['machine']['processor']}" for run in runs}
+    commits = {run["commit"][:10] for run in runs}
+    return f"{'; '.join(sorted(machines))}; commit {', '.join(sorted(commits))}.\n"
+
+
 def demo() -> str:
     """The demo's comparison, a column a seed."""
     runs = sorted(read("demo"), key=lambda run: int(run["seed"]))
@@ -71,13 +80,9 @@ def demo() -> str:
         f"{run['model']['parameters'] / 1e6:.1f} M parameters, {run['model']['tokens'] / 1e6:.1f} M tokens"
         for run in runs
     }
-    machines = {f"{run['machine']['cores']} cores, {run['machine']['processor']}" for run in runs}
-    commits = {run["commit"][:10] for run in runs}
     note = f"`palmier demo --seed N`: {'; '.join(sorted(sizes))}; {found[0]['prompts']} test prompts × {found[0]['samples']}"
-    note += (
-        f" answers at temperature {found[0]['temperature']:g}; 95 % intervals by prompt; {'; '.join(sorted(machines))};"
-    )
-    return table(head, rows) + f"\n{note} commit {', '.join(sorted(commits))}.\n"
+    note += f" answers at temperature {found[0]['temperature']:g}; 95 % intervals by prompt; "
+    return table(head, rows) + f"\n{note}{made_by(runs)}"
 
 
 def side(run: Json, how: str, label: str) -> Json:
@@ -121,6 +126,112 @@ def real_model() -> str:
 
 def spread(values: list[float], form: str) -> str:
     return f"{median(values):{form}} ({min(values):{form}} … {max(values):{form}})"
+
+
+def bench_profile() -> str:
+    """Where a decoding step's time goes."""
+    runs = [run for run in read("bench") if "profile" in run]
+    if not runs:
+        return "No run of `python -m benchmarks.profile` has been recorded yet.\n"
+    run = runs[0]
+    parts = list(next(iter(run["profile"].values()))["operators_ms"])
+    rows = [
+        [load, f"{found['step_ms']:.1f}", *(f"{found['operators_ms'][part]:.1f}" for part in parts)]
+        for load, found in run["profile"].items()
+    ]
+    return table(["ms a step", "whole", *parts], rows) + f"\n`{run['command']}`: {made_by([run])}"
+
+
+def soak() -> str:
+    """Many minutes of mixed load on one model."""
+    runs = read("soak")
+    if not runs:
+        return "No run of `python -m experiments.soak` has been recorded yet.\n"
+    rows = []
+    for run in runs:
+        low, high = (bound / 2**20 for bound in run["memory_slope_interval"])
+        rows.append(
+            [
+                f"`{run['command']}`",
+                run["machine"]["dtype"],
+                f"{run['done']:,} / {run['given_up']:,} / {run['refused']:,}",
+                str(run["stuck"]),
+                f"{run['pages_left']} of {run['pages']}, {run['requests_left']}",
+                f"{run['tokens']:,}",
+                f"{1000 * run['between_p50']:.0f} / {1000 * run['between_p99']:.0f}",
+                f"{run['memory_first'] / 2**20:.0f} → {run['memory_last'] / 2**20:.0f}",
+                f"{run['memory_slope'] / 2**20:+.2f} ({low:+.2f} … {high:+.2f})",
+            ]
+        )
+    head = [
+        "command",
+        "number format of the machine",
+        "answered / given up / refused",
+        "stuck",
+        "pages, requests left",
+        "tokens",
+    ]
+    head += ["ms between tokens, p50 / p99", "memory, MiB", "MiB a minute (95 %)"]
+    return table(head, rows) + f"\n{made_by(runs)}"
+
+
+def page() -> str:
+    """The chat page in a browser."""
+    runs = read("page")
+    if not runs:
+        return "No run of `python -m experiments.page` has been recorded yet.\n"
+    rows = []
+    for run in runs:
+        rows += [
+            ["first contentful paint, ms", spread(run["paint_ms"], ".0f")],
+            ["bytes of an empty page", f"{median(run['bytes']):,.0f}"],
+            ["bytes with code and formulas", f"{median(run['long_bytes']):,.0f}"],
+            [f"{run['messages']:,} messages: shown after, ms", spread(run["long_shown"], ".0f")],
+            ["their longest task while opening, ms", spread(run["long_opening_task"], ".0f")],
+            ["scrolled to the beginning: longest task, ms", spread(run["long_task"], ".0f")],
+            ["frames over 50 ms, of all", f"{median(run['long_slow']):.0f} of {median(run['long_frames']):.0f}"],
+        ]
+    first = runs[0]
+    note = (
+        f"`{first['command']}`: median (lowest … highest) of {first['rounds']} rounds, Chromium {first['chromium']}; "
+    )
+    return table(["", "figure"], rows) + f"\n{note}{made_by(runs)}"
+
+
+def load() -> str:
+    """Many streams at once: what became of them, what /health and the first tokens took, what HTTP costs a token."""
+    runs = read("load")
+    if not runs:
+        return "No run of `python -m experiments.load` has been recorded yet.\n"
+    run = runs[0]
+    rows = []
+    for name in ("burst", "patient"):
+        found = run[name]
+        rows.append(
+            [
+                f"{run['streams']} streams, {name}",
+                f"{found['done']} / {found['refused']} / {sum(found['lost'].values())}",
+                f"{found['seconds']:.0f}",
+                *(f"{found[what]['p50']:,.0f} / {found[what]['p99']:,.0f}" for what in ("first_token_ms", "health_ms")),
+                f"{found['health_ms']['max']:,.0f}",
+            ]
+        )
+    head = [
+        "load",
+        "ended / 429 / lost",
+        "seconds",
+        "first token, ms, p50 / p99",
+        "/health, ms, p50 / p99",
+        "/health, ms, max",
+    ]
+    costs = [
+        [name, *(spread(found[what], ".2f") for what in ("engine_ms", "http_ms")), spread(found["ratio"], ".3f")]
+        for name, found in run["overhead"].items()
+        if name.startswith("batch")
+    ]
+    second = table(["", "engine alone, ms a token", "through HTTP, ms a token", "ratio, round by round"], costs)
+    note = f"`{run['command']}`: {run['model']}; room for {run['room']['slots']} + {run['room']['queue']} at a time; "
+    return table(head, rows) + "\n" + second + "\n" + note + made_by([run])
 
 
 def bench_runs() -> list[Json]:
@@ -204,6 +315,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "bench": bench,
     "bench_aims": bench_aims,
     "growth": growth,
+    "bench_profile": bench_profile,
+    "soak": soak,
+    "page": page,
+    "load": load,
 }
 
 

@@ -9,6 +9,7 @@ room's own beside its tests. The repository itself is never touched.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -38,6 +39,15 @@ def mutations() -> list[Mutation]:
     return [Mutation(**one) for found in lists for one in found["mutation"]]
 
 
+def share(every: list[Mutation]) -> list[Mutation]:
+    """One in $PLANTED of them, others at every commit; all where the variable is not set."""
+    parts = int(os.environ.get("PLANTED", "1"))
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return [
+        one for one in every if hashlib.sha256(f"{git.stdout.strip()} {one.name}".encode()).digest()[0] % parts == 0
+    ]
+
+
 def copy_source(target: Path) -> None:
     """What the tests of a planted bug need, in a folder that may be changed."""
     for name in ("src", "tests", "docs", "pyproject.toml"):
@@ -48,15 +58,22 @@ def copy_source(target: Path) -> None:
             shutil.copyfile(source, target / name)
 
 
-def run_tests(copy: Path, tests: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run tests of the copy against the copy's own source."""
-    paths = [str(copy / "tests" / name) for name in tests]
-    how = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not long", "--timeout=200"]
+def run_tests(copy: Path, mutation: Mutation) -> subprocess.CompletedProcess[str]:
+    """Run the tests of a bug in the copy, against the copy's own source."""
+    paths = [str(copy / "tests" / name) for name in mutation.tests]
+    # One line a failure: for whole tracebacks pytest parses the source, which Python 3.11 can fail at.
+    how = ["-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-m", "not long", "--timeout=200"]
     command = [sys.executable, "-m", "pytest", *how, *paths]
     settings = {"PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    # The server has no hand in making the models that its tests answer with: they are made once for all of its bugs.
+    kept = {"PARROTS": str(copy / "parrots")} if mutation.file.startswith("serve/") else {}
     # Where CI is set, pytest explains every difference at full length, which can take it minutes.
-    inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")}
-    return subprocess.run(command, cwd=copy, env=inherited | settings, capture_output=True, text=True, check=False)
+    # And nothing tells the tests that another worker stands beside them: bounds of time would grow.
+    left_out = ("CI", "BUILD_NUMBER", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT")
+    inherited = {name: value for name, value in os.environ.items() if name not in left_out}
+    return subprocess.run(
+        command, cwd=copy, env=inherited | settings | kept, capture_output=True, text=True, check=False
+    )
 
 
 def plant(mutation: Mutation, copy: Path) -> str:
@@ -66,7 +83,7 @@ def plant(mutation: Mutation, copy: Path) -> str:
     assert text.count(mutation.old) == 1, f"{mutation.file} does not hold the text to change exactly once"
     path.write_text(text.replace(mutation.old, mutation.new), "utf-8")
     try:
-        done = run_tests(copy, mutation.tests)
+        done = run_tests(copy, mutation)
     finally:
         path.write_text(text, "utf-8")
     red = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
