@@ -14,20 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import reset_peak, resident
 from benchmarks.workloads import TASK_OF, prompts, text_ids
-
-
-def resident(pid: int | str = "self", what: str = "VmRSS") -> int:
-    """Bytes of a process's memory now (VmRSS), or at its highest (VmHWM)."""
-    for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
-        if line.startswith(what + ":"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit("this system does not tell a process's memory")
-
-
-def reset_peak(pid: int | str = "self") -> None:
-    """Let VmHWM begin anew at what is resident now."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5", "ascii")
 
 
 def serve(name: str, precision: str, model: Path, tokenizer: Path, threads: int, binary: str) -> None:

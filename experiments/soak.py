@@ -3,9 +3,11 @@
     python -m experiments.soak --minutes 20 --out results/soak/NAME.json [--model FOLDER] [--users N]
 
 Users ask the engine's thread as the server does: short and long prompts, conversations that go on, several answers
-at once, stop strings, requests given up in their prompt or in their answer, and slow readers. Reported are the
-requests done, the time between two tokens of a stream (p50, p99), the slope of the process's memory with its 95 %
-interval, and the pages that are still held when everybody has gone. Without ``--model`` it is SmolLM2-135M-Instruct.
+at once, stop strings, requests given up in their prompt or in their answer, and slow readers. In the first third of
+the time there are twice as many users: memory that is kept for the largest batch so far has reached its height when
+the measured two thirds begin. Reported are the requests done, the time between two tokens of a stream (p50, p99), the
+slopes, with their 95 % intervals, of the process's memory and of what of it is in use by the C library's books, and
+the pages that are still held when everybody has gone. Without ``--model`` it is SmolLM2-135M-Instruct.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from benchmarks.worker import resident
+from benchmarks.memory import in_use, resident
 
 from palmier.errors import Refusal
 from palmier.generate.requests import QueueFull
@@ -55,28 +57,49 @@ class Result:
     memory_last: int = 0
     memory_twentieths: tuple[int, ...] = ()
     """The mean over each twentieth of the time."""
+    in_use_twentieths: tuple[int, ...] = ()
     memory_slope: float = 0.0
     memory_slope_interval: tuple[float, float] = (0.0, 0.0)
+    in_use_slope: float = 0.0
+    in_use_slope_interval: tuple[float, float] = (0.0, 0.0)
     pages_left: int = 0
     pages: int = 0
     requests_left: int = 0
 
 
+class Notes:
+    """Rows of numbers in memory that is there from the beginning: whoever watches memory must not take some."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._rows = np.full((rows, columns), np.nan)
+        self._count = 0
+
+    def add(self, *row: float) -> None:
+        self._rows[self._count] = row
+        self._count += 1
+
+    @property
+    def rows(self) -> np.ndarray:
+        """float64[noted, columns]."""
+        return self._rows[: self._count]
+
+
 @dataclass
 class Watch:
-    """What is noted while it runs."""
+    """What is noted while it runs: seconds between tokens; minute, bytes resident, bytes in use."""
 
     result: Result
-    gaps: list[float] = field(default_factory=list)
-    memory: list[tuple[float, int]] = field(default_factory=list)
+    measured_from: float = 0.0
+    gaps: Notes = field(default_factory=lambda: Notes(1_000_000, 1))
+    memory: Notes = field(default_factory=lambda: Notes(100_000, 3))
 
 
-def slope(points: list[tuple[float, int]]) -> tuple[float, tuple[float, float]]:
+def slope(minutes: np.ndarray, memory: np.ndarray) -> tuple[float, tuple[float, float]]:
     """Bytes a minute by least squares, and its 95 % interval; the first third, while everything warms up, is left out.
 
     Neighbouring measurements depend on one another, so the points are averaged in ten blocks first.
     """
-    kept = np.array(points[len(points) // 3 :], dtype=float)
+    kept = np.stack([minutes, memory], axis=1)[len(memory) // 3 :]
     blocks = [block.mean(axis=0) for block in np.array_split(kept, 10) if len(block)]
     if len(blocks) < 4:
         return 0.0, (-np.inf, np.inf)
@@ -102,8 +125,8 @@ async def read(turn: Turn, watch: Watch, chance: random.Random) -> str:
             except StopAsyncIteration:
                 break
             now = time.monotonic()
-            if heard and not pause and turn.samples == 1:
-                watch.gaps.append(now - last)
+            if heard and not pause and turn.samples == 1 and last >= watch.measured_from:
+                watch.gaps.add(now - last)
             last, heard = now, heard + 1
             watch.result.tokens += piece.told is not None
             if leaves_after is not None and heard > leaves_after:
@@ -159,14 +182,16 @@ async def user(live: Live, watch: Watch, number: int, until: float) -> None:
 
 async def measure(watch: Watch, began: float, until: float) -> None:
     while time.monotonic() < until:
-        watch.memory.append(((time.monotonic() - began) / 60, resident()))
+        watch.memory.add((time.monotonic() - began) / 60, resident(), in_use())
         await asyncio.sleep(0.25)
 
 
 async def load(live: Live, watch: Watch, users: int, seconds: float) -> None:
     began = time.monotonic()
     until = began + seconds
+    watch.measured_from = began + seconds / 3
     everybody = [user(live, watch, number, until) for number in range(users)]
+    everybody += [user(live, watch, number, watch.measured_from) for number in range(users, 2 * users)]
     await asyncio.gather(measure(watch, began, until), *everybody)
     for _ in range(100):
         if not live.state.under_way:
@@ -185,12 +210,14 @@ def soak(workspace: Workspace, minutes: float, users: int) -> Result:
     finally:
         live.close()
     result.pages_left, result.pages = live.answering.engine.pages
-    if watch.gaps:
-        result.between_p50, result.between_p99 = (float(np.quantile(watch.gaps, q)) for q in (0.5, 0.99))
-    result.memory_first, result.memory_last = watch.memory[0][1], watch.memory[-1][1]
-    twentieths = np.array_split(np.array([memory for _, memory in watch.memory]), 20)
-    result.memory_twentieths = tuple(int(part.mean()) for part in twentieths if len(part))
-    result.memory_slope, result.memory_slope_interval = slope(watch.memory)
+    if len(watch.gaps.rows):
+        result.between_p50, result.between_p99 = (float(np.quantile(watch.gaps.rows, q)) for q in (0.5, 0.99))
+    minute, memory, used = watch.memory.rows.T
+    result.memory_first, result.memory_last = int(memory[0]), int(memory[-1])
+    result.memory_twentieths = tuple(int(part.mean()) for part in np.array_split(memory, 20) if len(part))
+    result.in_use_twentieths = tuple(int(part.mean()) for part in np.array_split(used, 20) if len(part))
+    result.memory_slope, result.memory_slope_interval = slope(minute, memory)
+    result.in_use_slope, result.in_use_slope_interval = slope(minute, used)
     return result
 
 

@@ -70,6 +70,8 @@ def read(told: str) -> dict[str, Any]:
     ]
     skipped = {one["name"]: one["skip_reason"] for one in listed if "skip_reason" in one}
     asked = {one["name"]: one["version"] for one in listed if "version" in one}
+    if not asked:  # a service that knows no package at all is not the one that was meant
+        return {"reached": False}
     return {"reached": True, "asked": asked, "skipped": skipped, "findings": findings}
 
 
@@ -96,6 +98,8 @@ def main() -> int:
         return 2
     for one in found["findings"]:
         print(f"{one['package']} {one['version']}: {one['id']}, mended in {', '.join(one['fixed_in']) or 'no version'}")
+    if found["skipped"]:
+        print(f"Nothing is known of {', '.join(found['skipped'])}.")
     print(f"{len(found['asked'])} packages asked about, {len(found['findings'])} findings; written to {given.out}")
     return 1 if found["findings"] else 0
 

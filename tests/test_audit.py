@@ -34,6 +34,9 @@ def test_findings_are_kept_as_data() -> None:
     }
 
 
-@pytest.mark.parametrize("told", ["", "no JSON", "{}", "[]", "null", '{"dependencies": 5}'])
+NOBODY_KNOWN = '{"dependencies": [{"name": "a", "skip_reason": "not found"}]}'
+
+
+@pytest.mark.parametrize("told", ["", "no JSON", "{}", "[]", "null", '{"dependencies": 5}', NOBODY_KNOWN])
 def test_no_answer_is_not_no_finding(told: str) -> None:
     assert read(told) == {"reached": False}

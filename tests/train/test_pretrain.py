@@ -89,7 +89,11 @@ def test_no_setting_is_left_out_here() -> None:
     assert len(fields(Settings)) <= 25
 
 
-@pytest.mark.parametrize("key", CHANGES)
+SLOW = {"compile"}
+"""Minutes on a machine that is slow to build code: in the long suite."""
+
+
+@pytest.mark.parametrize("key", [pytest.param(key, marks=[pytest.mark.long] * (key in SLOW)) for key in CHANGES])
 def test_each_setting_changes_something(base: Settings, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if key == "compile" and not has_compiler():
         pytest.skip("no C++ compiler here")

@@ -15,9 +15,14 @@ from .talk import FIRST, ask, idle, prose, talked
 pytestmark = pytest.mark.web
 
 PHONE, DESK = (390, 844), (1280, 900)
+OTHERS = ((DESK, "dark"), (PHONE, "light"))
 
 
-@pytest.fixture(params=[(DESK, "light"), (DESK, "dark"), (PHONE, "light"), (PHONE, "dark")], ids=str)
+# Each colour and each size is in the quick suite, all four pairs of them in the long one.
+VIEWS = [(DESK, "light"), (PHONE, "dark"), *(pytest.param(view, marks=pytest.mark.long) for view in OTHERS)]
+
+
+@pytest.fixture(params=VIEWS, ids=str)
 def view(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
     (width, height), scheme = request.param
     context = browser.new_context(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-pytestmark = pytest.mark.web
+pytestmark = [pytest.mark.web, pytest.mark.long]
 
 MOST = 4000.0
 """Milliseconds for the strangest answer on a machine that does other things too; alone it takes a tenth."""

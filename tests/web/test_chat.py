@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -50,6 +51,41 @@ def test_an_answer_streams_and_can_be_stopped(serve: Callable[..., Server], page
     assert stored.answer.finish == "cancelled"
     assert 0 < len(stored.answer.tokens) < 500
     assert stored.message.content.strip() == prose.inner_text().strip()
+
+
+PLACE = """() => {
+    const { scrollTop, scrollHeight, clientHeight } = document.getElementById("scroll");
+    return [scrollTop, scrollHeight - clientHeight];
+}"""
+
+
+def grown(page: Page, more: int) -> tuple[float, float]:
+    """Where the reader is and where the end is, once the end is ``more`` pixels further off."""
+    _, end = page.evaluate(PLACE)
+    deadline = time.monotonic() + 20
+    while (found := page.evaluate(PLACE))[1] < end + more:
+        assert time.monotonic() < deadline, found
+        page.wait_for_timeout(20)
+    return found[0], found[1]
+
+
+def test_who_goes_up_a_little_while_an_answer_is_written_stays_there(serve: Callable[..., Server], page: Page) -> None:
+    page.set_viewport_size({"width": 560, "height": 380})
+    page.goto(serve("endless").url)
+    ask(page)
+    expect(page.locator(".answer .prose")).to_contain_text("la la la")
+    grown(page, 60)
+    page.mouse.move(280, 150)
+    page.mouse.wheel(0, -40)
+    page.wait_for_timeout(100)
+    here, _ = page.evaluate(PLACE)
+    there, end = grown(page, 50)
+    assert there == here < end - 50
+    page.mouse.wheel(0, 4000)
+    page.wait_for_timeout(100)
+    there, end = grown(page, 50)
+    assert end - there < 40, "whoever goes to the end follows again"
+    page.get_by_role("button", name="Stop").click()
 
 
 def test_a_message_that_was_never_answered_can_be_answered_later(serve: Callable[..., Server], page: Page) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 from sqlalchemy import select
 
 from palmier.feedback import schema
@@ -17,6 +17,7 @@ from .talk import talked
 
 pytestmark = pytest.mark.web
 
+OVERVIEW = "**/api/feedback?*"
 OFF = "Thumb up: kept, not used: you have not agreed to its use"
 
 
@@ -77,6 +78,26 @@ def test_the_question_comes_with_the_first_thing_given_and_hinders_nothing(
     page.reload()
     like(page)
     expect(fates(page).first).to_contain_text("Thumb up")
+    expect(question(page)).to_have_count(0)
+
+
+def test_an_answer_is_not_overtaken_by_an_older_look_whether_to_ask(serve: Callable[..., Server], page: Page) -> None:
+    """The second thumb looks whether to ask, and hears "not asked yet" only after the question was answered."""
+    server = begin(serve, page)
+    like(page)
+    expect(question(page)).to_be_visible()
+    late: list[Route] = []
+    page.route(OVERVIEW, late.append)
+    like(page, 1)
+    expect(fates(page)).to_have_count(2)
+    page.wait_for_timeout(300)
+    before = [route.fetch() for route in late]
+    assert before
+    page.unroute(OVERVIEW)
+    consented(page)
+    for route, heard in zip(late, before, strict=True):
+        route.fulfill(response=heard)
+    page.wait_for_timeout(300)
     expect(question(page)).to_have_count(0)
 
 

@@ -37,7 +37,7 @@ def test_the_first_picture_comes_within_a_second(serve: Callable[..., Server], b
     url = serve("first").url
     for path in ("/", "/rank"):
         times = []
-        for _ in range(6):
+        for _ in range(4):
             context = browser.new_context()  # with an empty cache
             page = context.new_page()
             page.goto(url + path, wait_until="networkidle")

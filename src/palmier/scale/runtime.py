@@ -55,20 +55,23 @@ KEPT = 512 << 20
 _MMAP_LIMIT = 32 << 20
 """The largest value that glibc takes: blocks of up to so many bytes come out of the memory that is kept."""
 
+_OPTIONS = {-1: KEPT, -3: _MMAP_LIMIT, -8: 1}
+"""M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX of malloc.h."""
+
 
 def keep_memory() -> bool:
     """Let freed memory of up to ``KEPT`` bytes stay with the process; False where the C library isn't glibc.
 
     By default glibc hands a freed block of a few MB back to the system at once, and the next operator's result
     is fresh memory, which the system clears page by page: for a norm of a few hundred rows that takes longer than
-    the norm. It changes speed and resident memory, never a number.
+    the norm. What is kept is kept once, for all threads: with an arena for each, memory freed in one is of no use in
+    another, and a server's memory grows for hours. It changes speed and resident memory, never a number.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # macOS and musl have none, Windows no library without a name
         return False
-    # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    return all(mallopt(option, value) == 1 for option, value in ((-1, KEPT), (-3, _MMAP_LIMIT)))
+    return all(mallopt(option, value) == 1 for option, value in _OPTIONS.items())
 
 
 PROGRAMS = 256

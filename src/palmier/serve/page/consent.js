@@ -19,12 +19,14 @@ export function answer(shown, granted) {
 export class Question {
   /** `place` is the element that the card stands before; `answered(overview)` is called after an answer. */
   constructor(place, answered) {
-    Object.assign(this, { place, answered, shown: null, node: null });
+    Object.assign(this, { place, answered, shown: null, node: null, closed: 0 });
   }
 
   /** Ask where the question was not answered in today's words; once: whoever puts it away finds it in “My feedback”. */
   async ask() {
+    const { closed } = this;
     const shown = await overview();
+    if (closed !== this.closed) return; // while it was looked up, the question was answered or put away
     if (shown.asked) this.close();
     else if (!this.node && recall(CLOSED) !== shown.today) this.show(shown);
   }
@@ -63,6 +65,7 @@ export class Question {
     const held = this.node?.contains(document.activeElement);
     this.node?.remove();
     this.node = null;
+    this.closed += 1;
     if (held) document.getElementById("text")?.focus();
   }
 }

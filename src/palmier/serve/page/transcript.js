@@ -11,24 +11,30 @@ const CLOSE = 120; // pixels above the end where a reader is taken to follow wha
 /** Shows the branch of a conversation. `actions` are what a turn may ask for (turn.js). */
 export class Transcript {
   constructor(actions) {
-    Object.assign(this, { actions, turns: [], follows: true, planned: new Set() });
+    Object.assign(this, { actions, turns: [], follows: true, top: 0, planned: new Set() });
     this.box = document.getElementById("scroll");
     this.list = document.getElementById("turns");
     this.line = element("p", "unread");
     this.line.setAttribute("role", "note");
     this.near = new IntersectionObserver((entries) => this.meet(entries), { root: this.box, rootMargin: NEAR });
-    this.box.addEventListener("scroll", () => (this.follows = this.isAtEnd), { passive: true });
+    this.box.addEventListener("scroll", () => this.scrolled(), { passive: true });
     // Whoever reads at the end stays there, however the turns grow.
     new ResizeObserver(() => this.follows && this.toEnd()).observe(this.list);
   }
 
-  get isAtEnd() {
-    return this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < CLOSE;
+  /** Whoever goes up, however little, reads on there; whoever comes near the end follows again. */
+  scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.box;
+    const wentUp = scrollTop < this.top;
+    this.top = scrollTop;
+    // A page that became shorter goes up by itself, and stands at its end then.
+    this.follows = scrollHeight - scrollTop - clientHeight < (wentUp ? 2 : CLOSE);
   }
 
   toEnd() {
     this.follows = true;
     this.box.scrollTop = this.turns.length ? this.box.scrollHeight : 0;
+    this.top = this.box.scrollTop;
   }
 
   /** Show the branch where the conversation stands; turns that were here stay the same elements. */
