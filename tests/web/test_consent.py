@@ -83,7 +83,7 @@ def test_the_question_comes_with_the_first_thing_given_and_hinders_nothing(
 
 def test_an_answer_is_not_overtaken_by_an_older_look_whether_to_ask(serve: Callable[..., Server], page: Page) -> None:
     """The second thumb looks whether to ask, and hears "not asked yet" only after the question was answered."""
-    server = begin(serve, page)
+    begin(serve, page)
     like(page)
     expect(question(page)).to_be_visible()
     late: list[Route] = []
