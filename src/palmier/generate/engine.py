@@ -82,7 +82,6 @@ class Engine:
                 f"asked for: it needs {(-(-longest // page) + 1) * size:,} bytes, or a shorter context"
             )
         runtime.keep_memory()
-        runtime.few_programs()
         self.decoder = decoder
         self.slots, self.context, self.queue = slots, min(longest, count * page), queue
         self.weights_version = 0
