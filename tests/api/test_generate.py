@@ -184,6 +184,7 @@ def killed(command: list[str], out: Path, kill: signal.Signals) -> subprocess.Co
     return subprocess.CompletedProcess(line, process.returncode, "", errors)
 
 
+@pytest.mark.long
 def test_killed_in_the_middle_it_goes_on_with_the_same_answers(
     slow: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

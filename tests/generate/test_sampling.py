@@ -58,23 +58,28 @@ def draw(logits_V: Tensor, sampling: Sampling, draws: int = DRAWS) -> tuple[np.n
 BIAS = ((2, 1.5), (5, -3.0), (17, 0.5))
 
 
+MORE = (
+    Sampling(1.0),
+    Sampling(1.3, seed=2),
+    Sampling(1.3, top_k=12, top_p=0.9, min_p=0.05),
+    Sampling(1.0, top_k=1000),
+    Sampling(1.0, frequency_penalty=-0.4, presence_penalty=-0.3),
+    Sampling(0.8, 20, 0.95, 9, 4, 0.02, 1.3, 0.2, 0.3, BIAS),
+)
+
+
 @pytest.mark.parametrize(
     "sampling",
     [
-        Sampling(1.0),
         Sampling(0.5, seed=1),
-        Sampling(1.3, seed=2),
         Sampling(1.0, top_k=5),
         Sampling(0.8, top_p=0.7),
         Sampling(1.0, min_p=0.2),
-        Sampling(1.3, top_k=12, top_p=0.9, min_p=0.05),
-        Sampling(1.0, top_k=1000),
         Sampling(1.0, repetition_penalty=1.8),
         Sampling(0.7, presence_penalty=0.9),
         Sampling(1.0, frequency_penalty=0.4),
-        Sampling(1.0, frequency_penalty=-0.4, presence_penalty=-0.3),
         Sampling(1.3, logit_bias=BIAS),
-        Sampling(0.8, 20, 0.95, 9, 4, 0.02, 1.3, 0.2, 0.3, BIAS),
+        *(pytest.param(one, marks=pytest.mark.long) for one in MORE),
     ],
     ids=lambda s: "-".join(f"{k}={v}" for k, v in vars(s).items() if v != getattr(Sampling(), k)) or "plain",
 )

@@ -47,6 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return gguf.embedded_model(Workspace(tmp_path_factory.mktemp("home")))
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_log_probs_equal_transformers_own_reading_of_the_gguf(folder: Path) -> None:
     """Whole and through the cache, within 5e-4; and they are those of a model that knows English."""

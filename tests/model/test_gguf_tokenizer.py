@@ -74,6 +74,7 @@ def test_our_own_tokenizer(own: Tokenizer, tmp_path: Path) -> None:
     assert template == own.config["chat_template"]
 
 
+@pytest.mark.long
 def test_gpt2s_vocabulary_and_llama_cpps_own_cases(real_data: Path, tmp_path: Path) -> None:
     """The 46 inputs and ids that llama.cpp tests itself with, by our reading of its file and by its reading of ours."""
     source = real_data / "tokenizers" / "ggml-vocab-gpt-2.gguf"

@@ -85,6 +85,7 @@ def test_what_names_nothing_is_refused_without_a_network(
     assert "can't be reached" not in str(refused.value)
 
 
+@pytest.mark.long
 @needs_smollm2
 def test_a_gguf_file_is_written_out_once_and_anew_when_it_changed(tmp_path: Path) -> None:
     home, file = Workspace(tmp_path / "home"), tmp_path / "SmolLM2.Q4_1.gguf"

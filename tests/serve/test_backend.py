@@ -234,6 +234,7 @@ def test_health_and_metrics_are_true(behind: Server, front: Server, client: http
     assert found["palmier_requests_total"]["/v1/chat/completions", "200"] == 2
 
 
+@pytest.mark.long
 def test_a_backend_that_goes_away_is_told_and_comes_back(home: Callable[..., Workspace], tmp_path: Path) -> None:
     workspace = home("first")
     with served(workspace.home) as (process, direct):

@@ -153,6 +153,7 @@ def test_a_whole_answer_that_is_garbage_is_one_line(before: Front, body: bytes) 
         assert "is its address right?" in response.json()["error"]["message"]
 
 
+@pytest.mark.long
 def test_a_backend_that_hangs_is_given_up(before: Front) -> None:
     hanging: dict[str, list[Part]] = {
         "from the beginning": [30.0],

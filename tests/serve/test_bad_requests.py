@@ -154,6 +154,7 @@ def test_a_body_of_50_mb_is_refused(varied: Server) -> None:
     assert ask(varied, prompt="Dear", max_tokens=1).status_code == 200
 
 
+@pytest.mark.long
 def test_two_hundred_at_once_are_answered_or_asked_to_come_again(home: Callable[..., Workspace]) -> None:
     async def ask_all(url: str) -> list[httpx.Response]:
         async with httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None)) as many:

@@ -125,6 +125,7 @@ def test_a_version_that_there_is_not_is_404_and_another_one_is_loaded(home: Call
         assert embed(server, "Hello", model="0002") != embed(server, "Hello")
 
 
+@pytest.mark.long
 def test_streams_go_on_while_many_long_texts_are_embedded(home: Callable[..., Workspace]) -> None:
     """Between any two slices the stream gets a token: its longest pause is a slice, not the whole request."""
     with running(home("endless"), "fp32") as server:

@@ -141,6 +141,7 @@ def test_a_version_in_memory_is_not_deleted(home: Callable[..., Workspace]) -> N
     assert [version.name for version in versions.all()] == ["0004", "0005"]
 
 
+@pytest.mark.long
 def test_when_all_three_are_answering_a_fourth_is_asked_to_come_again(home: Callable[..., Workspace]) -> None:
     with live_on(home("endless", "endless", "endless", "first")) as live:
 

@@ -253,6 +253,7 @@ def test_bad_orders_are_refused(first: Server) -> None:
         assert overview(client)["count"] == 0
 
 
+@pytest.mark.long
 def test_what_was_confirmed_survives_kill_9(tmp_path: Path, models: Models) -> None:
     workspace = make_home(tmp_path / "home", models, "varied")
     with served(workspace.home) as (process, client):

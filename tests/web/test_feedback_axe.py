@@ -14,7 +14,7 @@ from .test_axe import DESK, PHONE, check
 pytestmark = pytest.mark.web
 
 
-@pytest.fixture(params=[(DESK, "light"), (PHONE, "dark")], ids=["desk", "phone"])
+@pytest.fixture(params=[(DESK, "light"), pytest.param((PHONE, "dark"), marks=pytest.mark.long)], ids=["desk", "phone"])
 def view(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
     (width, height), scheme = request.param
     phone = width < 500

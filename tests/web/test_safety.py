@@ -202,6 +202,7 @@ def take(server: Server, value: dict[str, Any]) -> int:
     return int(answer.json()["id"])
 
 
+@pytest.mark.long
 def test_nothing_in_an_answer_or_a_question_becomes_more_than_text(
     serve: Callable[..., Server], watched: tuple[Page, list[str]]
 ) -> None:
@@ -266,6 +267,7 @@ def test_links_that_are_shown_lead_where_they_say(
     assert left == []
 
 
+@pytest.mark.long
 def test_titles_folders_and_labels_are_text(
     serve: Callable[..., Server], watched: tuple[Page, list[str]], models: Any
 ) -> None:
