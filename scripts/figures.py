@@ -4,6 +4,7 @@ A table stands between `<!-- figures: NAME -->` and `<!-- /figures -->`; NAME is
 Result files are committed as the commands wrote them: results/demo/seed-N.json (`palmier demo`),
 results/real_model/*.json (`python -m experiments.real_model`), results/bench/cpu.json (`make bench`) and
 profile.json (`python -m benchmarks.profile`), results/soak/*.json (`python -m experiments.soak`),
+results/loop/*.json (`palmier demo --loop`: what results.json says of time, and which engine it was),
 results/page/*.json (`python -m experiments.page`), results/load/*.json (`python -m experiments.load`).
 """
 
@@ -124,6 +125,15 @@ def real_model() -> str:
     return table(head, rows)
 
 
+LOOP_PARTS = {
+    "answers to be ranked": ("rankings",),
+    "PPO": ("ppo",),
+    "comparison": ("compare",),
+    "everything else": ("text", "tokenizer", "pretrain", "sft", "rewards", "dpo", "promote", "serve"),
+}
+"""The columns of the table of loops, and the stages that each adds up; the engine draws in the first three."""
+
+
 def spread(values: list[float], form: str) -> str:
     return f"{median(values):{form}} ({min(values):{form}} … {max(values):{form}})"
 
@@ -150,6 +160,7 @@ def soak() -> str:
     rows = []
     for run in runs:
         low, high = (bound / 2**20 for bound in run["memory_slope_interval"])
+        used_low, used_high = (bound / 2**20 for bound in run["in_use_slope_interval"])
         rows.append(
             [
                 f"`{run['command']}`",
@@ -161,6 +172,7 @@ def soak() -> str:
                 f"{1000 * run['between_p50']:.0f} / {1000 * run['between_p99']:.0f}",
                 f"{run['memory_first'] / 2**20:.0f} → {run['memory_last'] / 2**20:.0f}",
                 f"{run['memory_slope'] / 2**20:+.2f} ({low:+.2f} … {high:+.2f})",
+                f"{run['in_use_slope'] / 2**20:+.2f} ({used_low:+.2f} … {used_high:+.2f})",
             ]
         )
     head = [
@@ -172,7 +184,26 @@ def soak() -> str:
         "tokens",
     ]
     head += ["ms between tokens, p50 / p99", "memory, MiB", "MiB a minute (95 %)"]
+    head += ["of it in use, MiB a minute (95 %)"]
     return table(head, rows) + f"\n{made_by(runs)}"
+
+
+def loop() -> str:
+    """The smallest loop before this engine and with it, runs in turns."""
+    runs = read("loop")
+    if not runs:
+        return "No runs of `palmier demo --loop` have been recorded yet.\n"
+    rows = []
+    for commit in dict.fromkeys(run["commit"] for run in runs):
+        every = [run for run in runs if run["commit"] == commit]
+        seconds = [run["seconds"] for run in every]
+        parts = [[sum(one[stage] for stage in stages) for one in seconds] for stages in LOOP_PARTS.values()]
+        whole = [run["total_seconds"] for run in every]
+        rows.append(
+            [every[0]["engine"], commit[:10], str(len(every)), *(spread(one, ".0f") for one in (whole, *parts))]
+        )
+    head = ["engine", "commit", "runs", "whole loop, seconds", *LOOP_PARTS]
+    return table(head, rows) + f"\n`palmier demo --loop`, seconds: {made_by(runs)}"
 
 
 def page() -> str:
@@ -317,6 +348,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "growth": growth,
     "bench_profile": bench_profile,
     "soak": soak,
+    "loop": loop,
     "page": page,
     "load": load,
 }

@@ -75,7 +75,10 @@ def keep_memory() -> bool:
 
 
 PROGRAMS = 256
-"""Products' programs that `few_programs` lets oneDNN keep: each is for one shape and takes 60 to 180 KB."""
+"""Products' programs that `few_programs` lets oneDNN keep, and torch beside it: each is for one shape, 60 to 180 KB."""
+
+_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""The variables of oneDNN's own cache of programs, and of the one that torch (through ideep) keeps above it."""
 
 
 def few_programs() -> None:
@@ -84,10 +87,11 @@ def few_programs() -> None:
     For servers alone. Training has more shapes than that, forward and backward, and needs all of them again with the
     next batch: PPO's steps took a third longer.
 
-    Read once, at a process's first product, so later calls change nothing; whoever set oneDNN's variable is obeyed.
+    Read once, at a process's first product, so later calls change nothing; whoever set a variable is obeyed.
     What was forgotten is made anew in milliseconds. It changes speed and memory, never a number.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PROGRAMS))
+    for name in _CACHES:
+        os.environ.setdefault(name, str(PROGRAMS))
 
 
 def deterministic() -> None:
