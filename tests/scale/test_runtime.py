@@ -6,11 +6,16 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from palmier.scale import runtime
+from palmier.train.pretrain import Settings, run
+
+ROOT = Path(__file__).parents[2]
 
 
 def draw(*parts: int | str) -> list[int]:
@@ -97,3 +102,52 @@ def test_onednn_forgets_programs_beyond_the_bound(own: str | None, found: str) -
     )
     products = [line for line in done.stdout.splitlines() if "create:cache_" in line and "inner_product" in line]
     assert f"create:cache_{found}" in products[-1]
+
+
+SHAPES = """
+import torch
+from benchmarks.memory import in_use
+from palmier.scale.runtime import PROGRAMS, few_programs
+few_programs()
+ordered = torch.ops.mkldnn._reorder_linear_weight(torch.ones(64, 64), 16)
+def meet(rows):
+    for count in rows:
+        torch.ops.mkldnn._linear_pointwise(torch.ones(count, 64), ordered, None, "none", [], "")
+meet(range(1, PROGRAMS + 100))
+before = in_use()
+meet(range(PROGRAMS + 100, 3 * PROGRAMS))
+print((in_use() - before) / 2**20)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc from 2.33 on tells what is in use")
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_memory_does_not_grow_with_the_shapes_of_products() -> None:
+    """400 shapes more than are kept: a few MiB stay in use with the bound, a hundred with torch's own."""
+    inherited = {name: value for name, value in os.environ.items() if name not in runtime._CACHES}
+    settings = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
+    bounded, unbounded = (
+        float(
+            subprocess.run(
+                [sys.executable, "-c", SHAPES],
+                env=inherited | settings | own,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for own in ({}, dict.fromkeys(runtime._CACHES, "1024"))
+    )
+    assert bounded < 10 < 40 < unbounded
+
+
+def test_training_keeps_all_its_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_world: Any) -> None:
+    """Its shapes come again with every batch, forward and backward."""
+    for name in runtime._CACHES:
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings(
+        out=tmp_path / "base", data=tiny_world.shards, tokenizer=tiny_world.tokenizer, layers=1, hidden_size=32,
+        heads=2, length=32, batch=4, steps=1, precision="fp32",
+    )  # fmt: skip
+    run(settings)
+    assert not set(runtime._CACHES) & set(os.environ)

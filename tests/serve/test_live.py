@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
 import weakref
@@ -15,6 +16,7 @@ import pytest
 
 from palmier.errors import Refusal
 from palmier.records import Answer, Conversation, Sampling
+from palmier.scale.runtime import PROGRAMS
 from palmier.serve import live as module
 from palmier.serve import loading
 from palmier.serve.chat import begin
@@ -55,6 +57,14 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
+
+
+def test_a_version_is_answered_with_few_programs(
+    home: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    with live_on(home("first")):
+        assert os.environ["LRU_CACHE_CAPACITY"] == str(PROGRAMS)
 
 
 def test_a_promoted_version_takes_over_and_no_request_is_lost(home: Callable[..., Workspace]) -> None:
