@@ -70,20 +70,23 @@ def grown(page: Page, more: int) -> tuple[float, float]:
 
 
 def test_who_goes_up_a_little_while_an_answer_is_written_stays_there(serve: Callable[..., Server], page: Page) -> None:
-    page.set_viewport_size({"width": 560, "height": 380})
-    page.goto(serve("endless").url)
+    page.set_viewport_size({"width": 360, "height": 320})
+    server = serve("endless")
+    number = server.serving.store.new_conversation()
+    server.serving.store.note(number, settings={"max_tokens": 600})
+    page.goto(f"{server.url}/?c={number}")
     ask(page)
     expect(page.locator(".answer .prose")).to_contain_text("la la la")
-    grown(page, 60)
-    page.mouse.move(280, 150)
+    grown(page, 10)
+    page.mouse.move(180, 120)
     page.mouse.wheel(0, -40)
     page.wait_for_timeout(100)
     here, _ = page.evaluate(PLACE)
-    there, end = grown(page, 50)
-    assert there == here < end - 50
+    there, end = grown(page, 10)  # a line
+    assert there == here < end - 40
     page.mouse.wheel(0, 4000)
     page.wait_for_timeout(100)
-    there, end = grown(page, 50)
+    there, end = grown(page, 10)
     assert end - there < 40, "whoever goes to the end follows again"
     page.get_by_role("button", name="Stop").click()
 

@@ -87,16 +87,16 @@ def test_an_answer_is_not_overtaken_by_an_older_look_whether_to_ask(serve: Calla
     like(page)
     expect(question(page)).to_be_visible()
     late: list[Route] = []
-    page.route(OVERVIEW, late.append)
+    page.route(OVERVIEW, lambda route: late.append(route))  # Playwright writes into the function
     like(page, 1)
     expect(fates(page)).to_have_count(2)
     page.wait_for_timeout(300)
     before = [route.fetch() for route in late]
     assert before
-    page.unroute(OVERVIEW)
     consented(page)
     for route, heard in zip(late, before, strict=True):
         route.fulfill(response=heard)
+    page.unroute(OVERVIEW)
     page.wait_for_timeout(300)
     expect(question(page)).to_have_count(0)
 
