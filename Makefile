@@ -54,7 +54,7 @@ test: check                 ## everything that is quick, browser tests included 
 
 # Of some hundred bugs each commit plants others, so that the suite stays short: PLANTED=1 plants all.
 test-long: $(VENV)/.dev     ## kills, soaks and planted bugs (≤ 35 minutes on two cores; all bugs: PLANTED=1)
-	PLANTED=$(or $(PLANTED),8) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long $(ARGS)
+	PLANTED=$(or $(PLANTED),12) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long $(ARGS)
 
 loop: $(VENV)/.installed    ## raw text to a served RLHF version in minutes; fails where a stage did not learn
 	$(BIN)/palmier demo --loop --out $(or $(OUT),build/loop)

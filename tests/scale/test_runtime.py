@@ -89,10 +89,10 @@ def test_without_glibc_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
 def test_onednn_forgets_programs_beyond_the_bound(own: str | None, found: str) -> None:
     """Products of one more shape than are kept, and then the first one again: oneDNN tells whether it still had it."""
     script = (
-        "import torch; from palmier.scale.runtime import PROGRAMS, few_programs\n"
-        "few_programs()\n"
+        "import torch; from palmier.scale.runtime import FEW, keep_programs\n"
+        "keep_programs(FEW)\n"
         "ordered = torch.ops.mkldnn._reorder_linear_weight(torch.ones(8, 8), 16)\n"
-        "for rows in (*range(1, PROGRAMS + 2), 1):\n"
+        "for rows in (*range(1, FEW + 2), 1):\n"
         "    torch.ops.mkldnn._linear_pointwise(torch.ones(rows, 8), ordered, None, 'none', [], '')\n"
     )
     settings = {"ONEDNN_VERBOSE": "profile_create"} | ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": own} if own else {})
@@ -107,15 +107,15 @@ def test_onednn_forgets_programs_beyond_the_bound(own: str | None, found: str) -
 SHAPES = """
 import torch
 from benchmarks.memory import in_use
-from palmier.scale.runtime import PROGRAMS, few_programs
-few_programs()
+from palmier.scale.runtime import FEW, keep_programs
+keep_programs(FEW)
 ordered = torch.ops.mkldnn._reorder_linear_weight(torch.ones(64, 64), 16)
 def meet(rows):
     for count in rows:
         torch.ops.mkldnn._linear_pointwise(torch.ones(count, 64), ordered, None, "none", [], "")
-meet(range(1, PROGRAMS + 100))
+meet(range(1, FEW + 100))
 before = in_use()
-meet(range(PROGRAMS + 100, 3 * PROGRAMS))
+meet(range(FEW + 100, 3 * FEW))
 print((in_use() - before) / 2**20)
 """
 
@@ -141,13 +141,14 @@ def test_memory_does_not_grow_with_the_shapes_of_products() -> None:
     assert bounded < 10 < 40 < unbounded
 
 
-def test_training_keeps_all_its_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_world: Any) -> None:
+def test_training_keeps_many_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_world: Any) -> None:
     """Its shapes come again with every batch, forward and backward."""
     for name in runtime._CACHES:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
     settings = Settings(
         out=tmp_path / "base", data=tiny_world.shards, tokenizer=tiny_world.tokenizer, layers=1, hidden_size=32,
         heads=2, length=32, batch=4, steps=1, precision="fp32",
     )  # fmt: skip
     run(settings)
-    assert not set(runtime._CACHES) & set(os.environ)
+    assert {os.environ[name] for name in runtime._CACHES} == {str(runtime.MANY)}

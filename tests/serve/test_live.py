@@ -16,7 +16,7 @@ import pytest
 
 from palmier.errors import Refusal
 from palmier.records import Answer, Conversation, Sampling
-from palmier.scale.runtime import PROGRAMS
+from palmier.scale.runtime import FEW
 from palmier.serve import live as module
 from palmier.serve import loading
 from palmier.serve.chat import begin
@@ -62,9 +62,10 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 def test_a_version_is_answered_with_few_programs(
     home: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "")  # so that it is as before afterwards
+    monkeypatch.delenv("LRU_CACHE_CAPACITY")
     with live_on(home("first")):
-        assert os.environ["LRU_CACHE_CAPACITY"] == str(PROGRAMS)
+        assert os.environ["LRU_CACHE_CAPACITY"] == str(FEW)
 
 
 def test_a_promoted_version_takes_over_and_no_request_is_lost(home: Callable[..., Workspace]) -> None:

@@ -74,24 +74,23 @@ def keep_memory() -> bool:
     return all(mallopt(option, value) == 1 for option, value in _OPTIONS.items())
 
 
-PROGRAMS = 256
-"""Products' programs that `few_programs` lets oneDNN keep, and torch beside it: each is for one shape, 60 to 180 KB."""
+FEW, MANY = 256, 4096
+"""Products' programs that a server and a training keep: each is for one shape, 60 to 180 KB. The libraries' own bound is 1,024."""
 
 _CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 """The variables of oneDNN's own cache of programs, and of the one that torch (through ideep) keeps above it."""
 
 
-def few_programs() -> None:
-    """Let oneDNN keep ``PROGRAMS`` programs instead of 1,024: a server that meets ever new shapes grows no further.
+def keep_programs(count: int) -> None:
+    """Let oneDNN, and torch above it, keep the programs of ``count`` products' shapes.
 
-    For servers alone. Training has more shapes than that, forward and backward, and needs all of them again with the
-    next batch: PPO's steps took a third longer.
-
-    Read once, at a process's first product, so later calls change nothing; whoever set a variable is obeyed.
-    What was forgotten is made anew in milliseconds. It changes speed and memory, never a number.
+    ``FEW`` for a server, which meets ever new shapes and grows with each. ``MANY`` for training: forward and backward
+    have more than a thousand, all of which the next batch needs again, and what was forgotten is made anew in
+    milliseconds: a step of PPO took a third longer. Read once, at a process's first product, so later calls change
+    nothing; whoever set a variable is obeyed. It changes speed and memory, never a number.
     """
     for name in _CACHES:
-        os.environ.setdefault(name, str(PROGRAMS))
+        os.environ.setdefault(name, str(count))
 
 
 def deterministic() -> None:

@@ -17,7 +17,7 @@ from palmier.model.checkpoint import load as load_decoder
 from palmier.model.decoder import Decoder
 from palmier.scale import precision as precisions
 from palmier.scale.precision import Precision
-from palmier.scale.runtime import default_dtype, few_programs
+from palmier.scale.runtime import FEW, default_dtype, keep_programs
 from palmier.versions import Version
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class State:
 
 def load(version: Version, precision: Precision = "auto") -> Loaded:
     """Read a version from its folder. Raises Refusal where it is damaged or memory is too short."""
-    few_programs()
+    keep_programs(FEW)
     count = precisions.parameters(version.folder)
     precision = precisions.choose(precision, count)
     with contextlib.ExitStack() as until_loaded:

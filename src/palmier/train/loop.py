@@ -87,6 +87,7 @@ class Trainer:
             raise Refusal(f"{stage}: {steps} steps are no run: there is too little data, or steps is not positive")
         runtime.deterministic()
         runtime.keep_memory()
+        runtime.keep_programs(runtime.MANY)
         self.run, self.stage, self.steps, self.how = run, stage, steps, optimization
         self.dtype = runtime.choose_dtype(optimization.precision)
         self._save_model = save
