@@ -42,12 +42,22 @@ class _Books(ctypes.Structure):
 def in_use() -> int:
     """Bytes of this process that somebody has taken with malloc and not given back; 0 where glibc doesn't tell.
 
-    What the process holds on to beside it (`runtime.keep_memory`) is in `resident` alone.
+    What the process holds on to beside it (`runtime.keep_memory`) is in `idle`, and in `resident`.
     """
+    found = _books()
+    return int(found.uordblks + found.hblkhd)
+
+
+def idle() -> int:
+    """Bytes that were given back with free and stay with this process all the same; 0 where glibc doesn't tell."""
+    return int(_books().fordblks)
+
+
+def _books() -> _Books:
     try:
         books = ctypes.CDLL(None).mallinfo2
     except (AttributeError, OSError, TypeError):  # macOS, musl, Windows, and glibc before 2.33
-        return 0
+        return _Books()
     books.restype = _Books
-    found = books()
-    return int(found.uordblks + found.hblkhd)
+    found: _Books = books()
+    return found

@@ -4,7 +4,7 @@ A table stands between `<!-- figures: NAME -->` and `<!-- /figures -->`; NAME is
 Result files are committed as the commands wrote them: results/demo/seed-N.json (`palmier demo`),
 results/real_model/*.json (`python -m experiments.real_model`), results/bench/cpu.json (`make bench`) and
 profile.json (`python -m benchmarks.profile`), results/soak/*.json (`python -m experiments.soak`),
-results/loop/*.json (`palmier demo --loop`: what results.json says of time, and which engine it was),
+results/loop/*.json (`palmier demo --loop`: its results.json),
 results/page/*.json (`python -m experiments.page`), results/load/*.json (`python -m experiments.load`).
 """
 
@@ -189,7 +189,7 @@ def soak() -> str:
 
 
 def loop() -> str:
-    """The smallest loop before this engine and with it, runs in turns."""
+    """The smallest loop before this engine and with it, a row a commit."""
     runs = read("loop")
     if not runs:
         return "No runs of `palmier demo --loop` have been recorded yet.\n"
@@ -199,10 +199,8 @@ def loop() -> str:
         seconds = [run["seconds"] for run in every]
         parts = [[sum(one[stage] for stage in stages) for one in seconds] for stages in LOOP_PARTS.values()]
         whole = [run["total_seconds"] for run in every]
-        rows.append(
-            [every[0]["engine"], commit[:10], str(len(every)), *(spread(one, ".0f") for one in (whole, *parts))]
-        )
-    head = ["engine", "commit", "runs", "whole loop, seconds", *LOOP_PARTS]
+        rows.append([commit[:10], str(len(every)), *(spread(one, ".0f") for one in (whole, *parts))])
+    head = ["commit", "runs", "whole loop, seconds", *LOOP_PARTS]
     return table(head, rows) + f"\n`palmier demo --loop`, seconds: {made_by(runs)}"
 
 
@@ -217,7 +215,7 @@ def page() -> str:
             ["first contentful paint, ms", spread(run["paint_ms"], ".0f")],
             ["bytes of an empty page", f"{median(run['bytes']):,.0f}"],
             [
-                "bytes with 1,000 messages, their own text and the parts for code and formulas included",
+                f"bytes with {run['messages']:,} messages, their own text and the parts for code and formulas included",
                 f"{median(run['long_bytes']):,.0f}",
             ],
             [f"{run['messages']:,} messages: shown after, ms", spread(run["long_shown"], ".0f")],

@@ -50,7 +50,7 @@ def share(every: list[Mutation]) -> list[Mutation]:
 
 def copy_source(target: Path) -> None:
     """What the tests of a planted bug need, in a folder that may be changed."""
-    for name in ("src", "tests", "docs", "pyproject.toml"):
+    for name in ("src", "tests", "benchmarks", "docs", "pyproject.toml"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

@@ -60,22 +60,24 @@ def test_without_a_compiler_there_is_none(monkeypatch: pytest.MonkeyPatch) -> No
     assert not runtime.has_compiler()
 
 
+def told(script: str, *words: str, **settings: str) -> float:
+    """The number that a program prints in a process of its own, which knows benchmarks/ and bounds no programs yet."""
+    inherited = {name: value for name, value in os.environ.items() if name not in runtime._CACHES}
+    own = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"} | settings
+    command = [sys.executable, "-c", script, *words]
+    return float(subprocess.run(command, env=inherited | own, capture_output=True, text=True, check=True).stdout)
+
+
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc from 2.33 on tells what it keeps")
 def test_freed_memory_stays_with_the_process() -> None:
     """100 MB in blocks of 20 are freed: what the C library itself says that it holds on to, by malloc's books."""
     script = (
-        "import ctypes, sys, torch; from palmier.scale.runtime import keep_memory\n"
+        "import sys, torch; from benchmarks.memory import idle; from palmier.scale.runtime import keep_memory\n"
         "assert sys.argv[1] == 'plain' or keep_memory()\n"
-        "fields = 'arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost'.split()\n"
-        "Books = type('Books', (ctypes.Structure,), {'_fields_': [(name, ctypes.c_size_t) for name in fields]})\n"
-        "books = ctypes.CDLL(None).mallinfo2; books.restype = Books\n"
         "blocks = [torch.ones(5_000_000) for _ in range(5)]; del blocks\n"
-        "print(books().fordblks)"
+        "print(idle())"
     )
-    plain, kept = (
-        int(subprocess.run([sys.executable, "-c", script, how], capture_output=True, text=True, check=True).stdout)
-        for how in ("plain", "kept")
-    )
+    plain, kept = (told(script, how) for how in ("plain", "kept"))
     assert kept > 90e6 > 10e6 > plain, (kept, plain)
 
 
@@ -124,20 +126,7 @@ print((in_use() - before) / 2**20)
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 def test_memory_does_not_grow_with_the_shapes_of_products() -> None:
     """400 shapes more than are kept: a few MiB stay in use with the bound, a hundred with torch's own."""
-    inherited = {name: value for name, value in os.environ.items() if name not in runtime._CACHES}
-    settings = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
-    bounded, unbounded = (
-        float(
-            subprocess.run(
-                [sys.executable, "-c", SHAPES],
-                env=inherited | settings | own,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-        )
-        for own in ({}, dict.fromkeys(runtime._CACHES, "1024"))
-    )
+    bounded, unbounded = (told(SHAPES, **own) for own in ({}, dict.fromkeys(runtime._CACHES, "1024")))
     assert bounded < 10 < 40 < unbounded
 
 

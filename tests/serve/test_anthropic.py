@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +16,7 @@ from palmier.serve.guard import MOST_BYTES, POLICY
 from palmier.workspace import Workspace
 
 from .home import SENTENCES, Server, running
-from .test_completions import under_way, wait_until
+from .test_completions import leave, under_way, wait_until
 
 ASK: list[Any] = [{"role": "user", "content": "Who are you?"}]
 GREEDY = {"temperature": 0}  # their client offers this field no more, older ones and other clients send it
@@ -248,20 +246,7 @@ def test_a_body_beyond_the_limit_is_too_large_in_their_shape(first: Server) -> N
 def test_a_client_that_goes_away_frees_its_slot(home: Callable[..., Workspace], streaming: bool) -> None:
     with running(home("endless")) as server:
         wish = {"model": "current", "max_tokens": 500, "messages": ASK, "stream": streaming}
-        body = json.dumps(wish).encode()
-        head = f"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
-        gone = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
-        gone.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
-        wait_until(lambda: under_way(server) == 1)
-        if streaming:
-            assert gone.recv(100)
-        began = time.monotonic()
-        gone.close()
-        wait_until(lambda: under_way(server) == 0)
-        # The answer alone would have taken several seconds.
-        assert time.monotonic() - began < 1.5
-        engine = server.serving.live.answering.engine
-        assert (engine.running, engine.waiting) == (0, 0)
+        leave(server, "/v1/messages", wish)
 
 
 def test_leaving_their_clients_stream_cancels_the_answer(home: Callable[..., Workspace]) -> None:

@@ -169,23 +169,28 @@ def test_a_prompt_longer_than_the_context_tells_both_numbers(first: Server) -> N
     assert numbers[1] == 640
 
 
+def leave(server: Server, path: str, wish: dict[str, Any]) -> None:
+    """Ask for a long answer, go away while it is drawn, and see that nothing of it is left soon after."""
+    body = json.dumps(wish).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+    client = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+    client.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+    wait_until(lambda: under_way(server) == 1)
+    if wish["stream"]:
+        assert client.recv(100)
+    began = time.monotonic()
+    client.close()
+    wait_until(lambda: under_way(server) == 0)
+    # The answer alone would have taken several seconds.
+    assert time.monotonic() - began < 1.5
+    engine = server.serving.live.answering.engine
+    assert (engine.running, engine.waiting) == (0, 0)
+
+
 @pytest.mark.parametrize("streaming", [True, False])
 def test_a_client_that_goes_away_frees_its_slot(home: Callable[..., Workspace], streaming: bool) -> None:
     with running(home("endless")) as server:
-        body = json.dumps({"messages": ASK, "stream": streaming}).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
-        client = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
-        client.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
-        wait_until(lambda: under_way(server) == 1)
-        if streaming:
-            assert client.recv(100)
-        began = time.monotonic()
-        client.close()
-        wait_until(lambda: under_way(server) == 0)
-        # The answer alone would have taken several seconds.
-        assert time.monotonic() - began < 1.5
-        engine = server.serving.live._loaded["0001"].engine
-        assert (engine.running, engine.waiting) == (0, 0)
+        leave(server, "/v1/chat/completions", {"messages": ASK, "stream": streaming})
 
 
 def test_a_full_queue_says_when_to_come_again(home: Callable[..., Workspace]) -> None:

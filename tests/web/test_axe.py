@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -16,14 +17,13 @@ pytestmark = pytest.mark.web
 
 PHONE, DESK = (390, 844), (1280, 900)
 OTHERS = ((DESK, "dark"), (PHONE, "light"), (PHONE, "dark"))
-
-
 VIEWS = [(DESK, "light"), *(pytest.param(view, marks=pytest.mark.long) for view in OTHERS)]
 
 
-@pytest.fixture(params=VIEWS, ids=str)
-def view(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
-    (width, height), scheme = request.param
+@contextmanager
+def seen(browser: Browser, size: tuple[int, int], scheme: Literal["light", "dark"]) -> Iterator[Page]:
+    """An empty page of this size, in the light or in the dark; a narrow one is a phone."""
+    width, height = size
     context = browser.new_context(
         viewport={"width": width, "height": height},
         color_scheme=scheme,
@@ -33,6 +33,12 @@ def view(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
     )
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture(params=VIEWS, ids=str)
+def view(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    with seen(browser, *request.param) as page:
+        yield page
 
 
 def check(page: Page, state: str) -> None:

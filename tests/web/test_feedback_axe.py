@@ -9,24 +9,15 @@ from playwright.sync_api import Browser, Page, expect
 
 from ..serve.home import Server  # noqa: TID252  # tests are no package: the one way to a neighbour
 from .judge import QUESTION, box, chat, confirm, consented, ready
-from .test_axe import DESK, PHONE, check
+from .test_axe import DESK, PHONE, check, seen
 
 pytestmark = pytest.mark.web
 
 
 @pytest.fixture(params=[(DESK, "light"), pytest.param((PHONE, "dark"), marks=pytest.mark.long)], ids=["desk", "phone"])
 def view(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
-    (width, height), scheme = request.param
-    phone = width < 500
-    context = browser.new_context(
-        viewport={"width": width, "height": height},
-        color_scheme=scheme,
-        reduced_motion="reduce",
-        has_touch=phone,
-        is_mobile=phone,
-    )
-    yield context.new_page()
-    context.close()
+    with seen(browser, *request.param) as page:
+        yield page
 
 
 def fits(page: Page) -> None:

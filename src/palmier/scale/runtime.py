@@ -65,7 +65,7 @@ def keep_memory() -> bool:
     By default glibc hands a freed block of a few MB back to the system at once, and the next operator's result
     is fresh memory, which the system clears page by page: for a norm of a few hundred rows that takes longer than
     the norm. What is kept is kept once, for all threads: with an arena for each, memory freed in one is of no use in
-    another, and a server's memory grows for hours. It changes speed and resident memory, never a number.
+    another. It changes speed and resident memory, never a number.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -86,7 +86,7 @@ def keep_programs(count: int) -> None:
 
     ``FEW`` for a server, which meets ever new shapes and grows with each. ``MANY`` for training: forward and backward
     have more than a thousand, all of which the next batch needs again, and what was forgotten is made anew in
-    milliseconds: a step of PPO took a third longer. Read once, at a process's first product, so later calls change
+    milliseconds: with ``FEW``, PPO took a quarter longer. Read once, at a process's first product, so later calls change
     nothing; whoever set a variable is obeyed. It changes speed and memory, never a number.
     """
     for name in _CACHES:

@@ -199,7 +199,6 @@ class Server(uvicorn.Server):
     """Serves one home until Ctrl-C; answers that are being written then end at once."""
 
     def __init__(self, serving: Serving, access: Access = LOCAL) -> None:
-        sys.setswitchinterval(TURN_SECONDS)
         self._live = serving.live
         config = uvicorn.Config(
             create_app(serving, access),
@@ -211,6 +210,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        sys.setswitchinterval(TURN_SECONDS)
         # Connections inherit it. asyncio sets it only where a socket names its protocol, which a listener of ours does
         # not; without it every second write of an answer waits 40 ms for the client's delayed acknowledgement.
         for listener in sockets or ():

@@ -73,11 +73,16 @@ async def overview(serving: Given, annotator: str = "", language: Language = "en
 @router.post("/consent")
 async def consent(serving: Given, body: Consent) -> dict[str, Any]:
     """Store the answer to the question of consent; an answer of no says in ``reach`` what it reached."""
-    words = words_in(body.language, body.wording)
     reach = await run_in_threadpool(serving.store.reach, body.annotator)
-    await run_in_threadpool(serving.store.set_consent, body.annotator, body.granted, words, body.wording)
+    await consented(serving, body)
     now = await run_in_threadpool(_overview, serving, body.annotator, body.language)
     return now | ({} if body.granted else {"reach": asdict(reach)})
+
+
+async def consented(serving: Serving, body: Consent) -> None:
+    """Store an answer with the words that were read, in their language."""
+    words = words_in(body.language, body.wording)
+    await run_in_threadpool(serving.store.set_consent, body.annotator, body.granted, words, body.wording)
 
 
 @router.post("/labels", status_code=201)

@@ -21,7 +21,7 @@ from palmier.records import Conversation, Message, Ranking, Sampling
 from palmier.serve.chat import fresh_seed, server_event
 from palmier.serve.conversations import Annotator, find_tree
 from palmier.serve.draws import Draw
-from palmier.serve.feedback import Consent
+from palmier.serve.feedback import Consent, consented
 from palmier.serve.serving import Given, Missing, Number, Serving, check_version, stream
 from palmier.serve.starters import STARTERS
 
@@ -105,8 +105,7 @@ async def overview(serving: Given, annotator: str = "", language: Language = "en
 @router.post("/consent")
 async def consent(serving: Given, body: Consent) -> dict[str, Any]:
     """Store the answer to the question of consent, with the words that were read."""
-    words = words_in(body.language, body.wording)
-    await run_in_threadpool(serving.store.set_consent, body.annotator, body.granted, words, body.wording)
+    await consented(serving, body)
     return {"consent": body.granted, **await _counts(serving, body.annotator)}
 
 
