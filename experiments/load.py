@@ -12,25 +12,29 @@ Without ``--model`` it is SmolLM2-135M-Instruct.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 
+from palmier.generate.engine import Engine
 from palmier.generate.requests import Request
 from palmier.model.gguf import embedded_model
 from palmier.records import Conversation, Sampling
 from palmier.scale.runtime import threads
 from palmier.serve import app
+from palmier.serve.live import Live
 from palmier.serve.loading import QUEUE, SLOTS, Loaded
 from palmier.versions import Versions
 from palmier.workspace import Workspace
@@ -38,6 +42,8 @@ from palmier.workspace import Workspace
 from .recorded import arguments, keep, provenance
 from .server import served
 from .streams import Client, Stream
+
+Found = TypeVar("Found")
 
 IDLE_SECONDS = 5.0
 PATIENCE = 200.0
@@ -98,7 +104,17 @@ def crowd(url: str, streams: int, tokens: int) -> dict[str, Any]:
     return result
 
 
-def alone(loaded: Loaded, engine: Any, batch: int) -> float:
+def in_its_thread(live: Live, what: Callable[[Loaded], Found]) -> Found:
+    """Let the thread that answers do something else: products of another one would slow both."""
+
+    def job(loaded: Loaded) -> Generator[None, None, Found]:
+        yield
+        return what(loaded)
+
+    return asyncio.run(live.work(job))
+
+
+def alone(loaded: Loaded, engine: Engine, batch: int) -> float:
     """Seconds a token of the engine by itself, over a batch of answers."""
     sampling = Sampling(0.0, max_tokens=DECODED)
     for number in range(batch):
@@ -118,15 +134,16 @@ def mean_gap(times: list[list[float]]) -> float:
 
 
 @contextmanager
-def in_this_process(home: Workspace) -> Iterator[tuple[str, Loaded]]:
-    """A server in a thread, and the version that it has in memory."""
+def in_this_process(home: Workspace) -> Iterator[tuple[str, Live]]:
+    """A server in a thread, and what answers there."""
     serving = app.open_home(home)
     listener = socket.create_server(("127.0.0.1", 0))
     server = app.Server(serving)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", serving.live.answering  # type: ignore[attr-defined]
+        assert isinstance(serving.live, Live)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", serving.live
     finally:
         server.should_exit = True
         thread.join()
@@ -135,12 +152,12 @@ def in_this_process(home: Workspace) -> Iterator[tuple[str, Loaded]]:
 def overhead(home: Workspace, rounds: int) -> dict[str, Any]:
     """The third part: milliseconds a token, round by round."""
     result: dict[str, Any] = {f"batch {batch}": {"engine_ms": [], "http_ms": []} for batch in BATCHES}
-    with in_this_process(home) as (url, loaded), Client() as client:
-        engine = loaded.new_engine()
-        result |= {"threads": threads(), "precision": loaded.decoder.precision}
+    with in_this_process(home) as (url, live), Client() as client:
+        engine = in_its_thread(live, Loaded.new_engine)
+        result |= {"threads": threads(), "precision": live.answering.decoder.precision}
         for number in range(rounds + 1):
             for batch in BATCHES:
-                took = alone(loaded, engine, batch)
+                took = in_its_thread(live, partial(alone, engine=engine, batch=batch))
                 found = client.streams(url, [body(one, DECODED) for one in range(batch)])
                 assert all(one.end == "done" for one in found), found
                 if number:

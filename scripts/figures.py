@@ -5,47 +5,20 @@ Result files are committed as the commands wrote them: results/demo/seed-N.json 
 results/real_model/*.json (`python -m experiments.real_model`), results/bench/cpu.json (`make bench`) and
 profile.json (`python -m benchmarks.profile`), results/soak/*.json (`python -m experiments.soak`),
 results/loop/*.json (`palmier demo --loop`: its results.json),
-results/page/*.json (`python -m experiments.page`), results/load/*.json (`python -m experiments.load`).
+results/company/*.json (`python -m experiments.company`), results/page/*.json (`python -m experiments.page`), results/load/*.json (`python -m experiments.load`).
 """
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
-from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from engine_tables import bench, bench_aims, bench_profile, company, growth, loop, soak
+from tables import ROOT, Json, interval, made_by, percent, read, spread, table
+
 BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
-
-Json = dict[str, Any]
-
-
-def read(folder: str) -> list[Json]:
-    return [json.loads(path.read_text("utf-8")) for path in sorted((ROOT / "results" / folder).glob("*.json"))]
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def interval(value: Json) -> str:
-    return f"{percent(value['mean'])} ({100 * value['low']:.1f} … {100 * value['high']:.1f})"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def made_by(runs: list[Json]) -> str:
-    """The machines and commits of some runs, as the end of a table's note."""
-    machines = {f"{run['machine']['cores']} cores, {run['machine']['processor']}" for run in runs}
-    commits = {run["commit"][:10] for run in runs}
-    return f"{'; '.join(sorted(machines))}; commit {', '.join(sorted(commits))}.\n"
 
 
 def demo() -> str:
@@ -125,85 +98,6 @@ def real_model() -> str:
     return table(head, rows)
 
 
-LOOP_PARTS = {
-    "answers to be ranked": ("rankings",),
-    "PPO": ("ppo",),
-    "comparison": ("compare",),
-    "everything else": ("text", "tokenizer", "pretrain", "sft", "rewards", "dpo", "promote", "serve"),
-}
-"""The columns of the table of loops, and the stages that each adds up; the engine draws in the first three."""
-
-
-def spread(values: list[float], form: str) -> str:
-    return f"{median(values):{form}} ({min(values):{form}} … {max(values):{form}})"
-
-
-def bench_profile() -> str:
-    """Where a decoding step's time goes."""
-    runs = [run for run in read("bench") if "profile" in run]
-    if not runs:
-        return "No run of `python -m benchmarks.profile` has been recorded yet.\n"
-    run = runs[0]
-    parts = list(next(iter(run["profile"].values()))["operators_ms"])
-    rows = [
-        [load, f"{found['step_ms']:.1f}", *(f"{found['operators_ms'][part]:.1f}" for part in parts)]
-        for load, found in run["profile"].items()
-    ]
-    return table(["ms a step", "whole", *parts], rows) + f"\n`{run['command']}`: {made_by([run])}"
-
-
-def soak() -> str:
-    """Many minutes of mixed load on one model."""
-    runs = read("soak")
-    if not runs:
-        return "No run of `python -m experiments.soak` has been recorded yet.\n"
-    rows = []
-    for run in runs:
-        low, high = (bound / 2**20 for bound in run["memory_slope_interval"])
-        used_low, used_high = (bound / 2**20 for bound in run["in_use_slope_interval"])
-        rows.append(
-            [
-                f"`{run['command']}`",
-                run["machine"]["dtype"],
-                f"{run['done']:,} / {run['given_up']:,} / {run['refused']:,}",
-                str(run["stuck"]),
-                f"{run['pages_left']} of {run['pages']}, {run['requests_left']}",
-                f"{run['tokens']:,}",
-                f"{1000 * run['between_p50']:.0f} / {1000 * run['between_p99']:.0f}",
-                f"{run['memory_first'] / 2**20:.0f} → {run['memory_last'] / 2**20:.0f}",
-                f"{run['memory_slope'] / 2**20:+.2f} ({low:+.2f} … {high:+.2f})",
-                f"{run['in_use_slope'] / 2**20:+.2f} ({used_low:+.2f} … {used_high:+.2f})",
-            ]
-        )
-    head = [
-        "command",
-        "number format of the machine",
-        "answered / given up / refused",
-        "stuck",
-        "pages, requests left",
-        "tokens",
-    ]
-    head += ["ms between tokens, p50 / p99", "memory, MiB", "MiB a minute (95 %)"]
-    head += ["of it in use, MiB a minute (95 %)"]
-    return table(head, rows) + f"\n{made_by(runs)}"
-
-
-def loop() -> str:
-    """The smallest loop before this engine and with it, a row a commit."""
-    runs = read("loop")
-    if not runs:
-        return "No runs of `palmier demo --loop` have been recorded yet.\n"
-    rows = []
-    for commit in dict.fromkeys(run["commit"] for run in runs):
-        every = [run for run in runs if run["commit"] == commit]
-        seconds = [run["seconds"] for run in every]
-        parts = [[sum(one[stage] for stage in stages) for one in seconds] for stages in LOOP_PARTS.values()]
-        whole = [run["total_seconds"] for run in every]
-        rows.append([commit[:10], str(len(every)), *(spread(one, ".0f") for one in (whole, *parts))])
-    head = ["commit", "runs", "whole loop, seconds", *LOOP_PARTS]
-    return table(head, rows) + f"\n`palmier demo --loop`, seconds: {made_by(runs)}"
-
-
 def page() -> str:
     """The chat page in a browser."""
     runs = read("page")
@@ -266,81 +160,6 @@ def load() -> str:
     return table(head, rows) + "\n" + second + "\n" + note + made_by([run])
 
 
-def bench_runs() -> list[Json]:
-    return [run for run in read("bench") if "peers" in run]
-
-
-def bench() -> str:
-    """Palmier, llama.cpp and transformers on the same tasks."""
-    runs = bench_runs()
-    if not runs:
-        return "No run of `make bench` has been recorded yet.\n"
-    run = runs[0]
-    figures = run["peers"]["figures"]
-    programs = list(next(iter(figures.values())))
-    rows = []
-    for task, found in figures.items():
-        form, unit = (".3f", "seconds") if task.startswith("first token") else (".0f", "tokens/s")
-        rows.append([f"{task}, {unit}", *(spread(found[program], form) for program in programs)])
-    for name, what in (("loaded_bytes", "memory when loaded, MiB"), ("peak_bytes", "highest memory, MiB")):
-        rows.append([what, *(f"{run['peers'][name][program] / 2**20:.0f}" for program in programs)])
-    return table(["", *programs], rows) + "\n" + bench_note(run)
-
-
-def bench_note(run: Json) -> str:
-    where = run["machine"]
-    return (
-        f"`{run['command']}`: {run['model']}; median (lowest … highest) of {run['rounds']} interleaved rounds; "
-        f"{where['cores']} cores, {where['processor']}, {run['threads']} threads, torch {where['torch']}; "
-        f"llama.cpp: {run['llama_cpp']}; memory above `import torch`, llama.cpp's whole process; commit {run['commit'][:10]}.\n"
-    )
-
-
-AIMS = (
-    ("decode, batch 1", "llama.cpp Q4_1", 1.0),
-    ("16 concurrent requests", "llama.cpp BF16", 1.2),
-    ("16 concurrent requests", "transformers bf16", 2.5),
-    ("first token, prompt 512", "llama.cpp BF16", 1.0),
-    ("first token, prompt 512", "transformers bf16", 1.0),
-    ("rollouts, 64 prompts of 64 tokens", "transformers bf16", 3.0),
-)
-
-
-def bench_aims() -> str:
-    """Ratios, round by round, against the aims."""
-    runs = bench_runs()
-    if not runs:
-        return "No run of `make bench` has been recorded yet.\n"
-    figures = runs[0]["peers"]["figures"]
-    rows = []
-    for task, rival, aim in AIMS:
-        ours = [program for program in figures[task] if program.startswith("Palmier")]
-        cells = []
-        for program in ours:
-            pairs = zip(figures[task][program], figures[task][rival], strict=True)
-            seconds = task.startswith("first token")
-            cells.append(spread([theirs / own if seconds else own / theirs for own, theirs in pairs], ".2f"))
-        rows.append([task, rival, f"≥ {aim:g}", *cells])
-    names = [program for program in next(iter(figures.values())) if program.startswith("Palmier")]
-    serve = runs[0]["serve"]
-    waits = f"`palmier serve`: ready after {spread(serve['ready'], '.1f')} s, first token after {spread(serve['first_token'], '.1f')} s.\n"
-    return table(["task", "against", "aim", *(f"{name}, times as fast" for name in names)], rows) + "\n" + waits
-
-
-def growth() -> str:
-    """How tokens a second change with batch, context and size."""
-    runs = bench_runs()
-    if not runs:
-        return "No run of `make bench` has been recorded yet.\n"
-    found = runs[0]["growth"]
-    rows = [[name, spread(value["int8"], ".0f")] for name, value in found["loads"].items()]
-    rows += [
-        [f"batch 1, {name}, {value['parameters'] / 1e6:.0f} M parameters", spread(value["figures"], ".0f")]
-        for name, value in found["sizes"].items()
-    ]
-    return table(["load", "tokens/s, int8"], rows)
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "demo": demo,
     "real_model": real_model,
@@ -348,6 +167,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bench_aims": bench_aims,
     "growth": growth,
     "bench_profile": bench_profile,
+    "company": company,
     "soak": soak,
     "loop": loop,
     "page": page,

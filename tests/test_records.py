@@ -55,6 +55,17 @@ def test_a_ranking_survives_json(ranking: Ranking) -> None:
         (lambda: Conversation.from_json([]), "non-empty list"),
         (lambda: Conversation.from_json([{"role": "user", "content": "a", "name": "b"}]), "exactly the keys"),
         (lambda: Sampling(temperature=-1), "temperature -1"),
+        (lambda: Sampling(temperature="warm"), "temperature 'warm' is no number"),  # type: ignore[arg-type]
+        (lambda: Sampling(temperature=True), "temperature True is no number"),
+        (lambda: Sampling(seed="a"), "seed 'a' is no whole number"),  # type: ignore[arg-type]
+        (lambda: Sampling(seed=1.5), "seed 1.5 is no whole number"),  # type: ignore[arg-type]
+        (lambda: Sampling(max_tokens=2.5), "max_tokens 2.5 is no whole number"),  # type: ignore[arg-type]
+        (lambda: Sampling(max_tokens=True), "max_tokens True is no whole number"),
+        (lambda: Sampling(top_k=1.5), "top_k 1.5 is no whole number"),  # type: ignore[arg-type]
+        (lambda: Sampling(logit_bias=((5.5, 1.0),)), "a token id is a whole number"),  # type: ignore[arg-type]
+        (lambda: Sampling(logit_bias=((5, "a"),)), "a bias a number"),  # type: ignore[arg-type]
+        (lambda: Sampling(logit_bias=((5,),)), "pairs"),  # type: ignore[arg-type]
+        (lambda: Sampling(logit_bias=5), "pairs"),  # type: ignore[arg-type]
         (lambda: Sampling(temperature=float("nan")), "temperature nan"),
         (lambda: Sampling(top_k=-1), "top_k"),
         (lambda: Sampling(top_p=0), "top_p"),

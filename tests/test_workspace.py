@@ -163,6 +163,9 @@ def test_json_that_is_none_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(Refusal, match=r"x\.json is not JSON"):
         read_json(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(Refusal, match=r"x\.json is not JSON"):
+        read_json(tmp_path / "x.json")
     with pytest.raises(Refusal, match=r"y\.json is missing"):
         read_json(tmp_path / "y.json")
 

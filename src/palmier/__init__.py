@@ -10,12 +10,17 @@ What stands here is the public Python API (docs/python.md); it is loaded when it
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from palmier.api import Model, load
     from palmier.errors import Refusal
     from palmier.records import Answer, Conversation, Message, Sampling
+
+# MKL, which torch brings, keeps the buffers of its products for ever and takes a larger one for each larger shape: a
+# server grew by it. It reads this when torch is imported, so it stands where nothing of palmier can have done that.
+os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Answer", "Conversation", "Message", "Model", "Refusal", "Sampling", "__version__", "load"]

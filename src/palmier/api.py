@@ -13,7 +13,7 @@ import functools
 import queue
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Container, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Container, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -61,6 +61,8 @@ def load(name: str | Path | None = None, *, home: str | Path | None = None, prec
     """
     if precision not in get_args(Precision):
         raise Refusal(f"precision {precision!r} is none: choose one of {', '.join(get_args(Precision))}")
+    if not isinstance(name, str | Path | None):
+        raise Refusal(f"a model's name is a text or a path, not {type(name).__name__}")
     workspace = Workspace(Path(home).expanduser()) if home else Workspace.default()
     return Model(_version(name, workspace), precision)
 
@@ -107,7 +109,7 @@ class Model:
         return len(self._live.answering.template.prompt(_conversation(prompt)))
 
     def generate(self, prompt: Prompt, n: int = 1, **sampling: Any) -> list[Answer]:
-        """Draw ``n`` answers. Each one's own ``sampling``, seed included, draws it again."""
+        """Draw ``n`` answers. Each one's own ``sampling``, seed included, draws it again: in fp32 to the letter."""
         return _wait(self._answers(_conversation(prompt), n, _drawing(sampling)))
 
     def chat(self, messages: Prompt, **sampling: Any) -> Answer:
@@ -124,7 +126,7 @@ class Model:
         """Draw ``n`` answers to each of many prompts, several prompts at once.
 
         Yields (index of the prompt, its answers) in the order in which they end. Prompt i draws with
-        the seed `prompt_seed(seed, i)`, so its answers depend neither on that order nor on the others;
+        the seed `prompt_seed(seed, i)`, so its answers depend neither on that order nor (in fp32) on the others;
         the indices in ``skip`` are left out.
         """
         drawing = _drawing(sampling)
@@ -152,8 +154,8 @@ class Model:
 
     async def _begin(self, conversation: Conversation, drawing: Drawing, n: int) -> Turn:
         """A turn; where the queue is full, after some patience: callers in this process wait, nobody is sent away."""
-        if n < 1:
-            raise Refusal(f"n is {n}: ask for at least one answer")
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise Refusal(f"n is {n!r}: ask for one answer or more")
         while True:
             try:
                 return await begin(self._live, conversation, drawing.sampling, n=n, stops=drawing.stops)
@@ -272,8 +274,12 @@ def _conversation(prompt: Prompt) -> Conversation:
 def _drawing(given: Mapping[str, Any]) -> Drawing:
     """Settings as `Sampling`, whatever its fields are, and the strings that end an answer."""
     settings = dict(given)
-    stop = settings.pop("stop", ())
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    stop = settings.pop("stop", None)
+    several = isinstance(stop, Iterable) and not isinstance(stop, str)
+    stops = () if stop is None else tuple(stop) if several else (stop,)
+    bias = settings.get("logit_bias", ())
+    if isinstance(bias, Mapping):
+        settings["logit_bias"] = tuple(bias.items())
     known = [field.name for field in dataclasses.fields(Sampling)]
     for name in settings:
         if name not in known:
@@ -282,10 +288,7 @@ def _drawing(given: Mapping[str, Any]) -> Drawing:
         raise Refusal("stop is a text, or a list of texts, that end an answer; an empty one would end every answer")
     if settings.get("seed") is None:
         settings["seed"] = fresh_seed()
-    try:
-        return Drawing(dataclasses.replace(DEFAULTS, **settings), stops)
-    except TypeError as error:  # a value that can't be compared with a number
-        raise Refusal(f"a setting has the wrong form: {error}") from None
+    return Drawing(dataclasses.replace(DEFAULTS, **settings), stops)
 
 
 @functools.cache

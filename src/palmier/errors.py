@@ -9,3 +9,7 @@ class Refusal(Exception):
 
     The command line prints it and exits with 2; the server answers it as HTTP 400.
     """
+
+
+class Unable(Refusal):
+    """The input is right and this machine can't: a full disk, a store that another program holds. HTTP 503."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from palmier.errors import Refusal
@@ -89,6 +89,7 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()  # token ids, and what is added to the logit of each
 
     def __post_init__(self) -> None:
+        self._check_forms()
         if not 0.0 <= self.temperature <= 100.0:
             raise Refusal(f"temperature {self.temperature} is outside 0 … 100")
         if not 0 <= self.top_k < 2**31:
@@ -109,6 +110,24 @@ class Sampling:
                 raise Refusal(f"logit_bias {bias} of token {token}: token ids begin at 0, a bias lies in -100 … 100")
         if len({token for token, _ in self.logit_bias}) < len(self.logit_bias):
             raise Refusal("logit_bias names a token twice")
+
+    def _check_forms(self) -> None:
+        """Raise Refusal for what is no number: past this point a wrong one would end the engine's thread."""
+        for one in fields(self):
+            value, whole = getattr(self, one.name), one.type == "int"
+            if one.type in ("int", "float") and (
+                isinstance(value, bool) or not isinstance(value, int if whole else int | float)
+            ):
+                raise Refusal(f"{one.name} {value!r} is no {'whole ' * whole}number")
+        try:
+            biases = [(token, bias) for token, bias in self.logit_bias]
+        except (TypeError, ValueError):
+            raise Refusal("logit_bias must be pairs: a token id, and what is added to its logit") from None
+        for token, bias in biases:
+            if any(isinstance(one, bool) for one in (token, bias)) or not (
+                isinstance(token, int) and isinstance(bias, int | float)
+            ):
+                raise Refusal(f"logit_bias {bias!r} of token {token!r}: a token id is a whole number, a bias a number")
 
     @property
     def faithful(self) -> bool:

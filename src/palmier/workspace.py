@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palmier.errors import Refusal
+from palmier.errors import Refusal, Unable
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def write_whole(target: Path) -> Iterator[Path]:
         _fsync(target.parent)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise Refusal(
+        raise Unable(
             f"could not write {target}: {error.strerror or error}; what was there before is untouched"
         ) from error
     except BaseException:
@@ -147,7 +147,7 @@ def write_file_whole(target: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # nor can it be removed on a disk that is read only
             partial.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise Refusal(
+            raise Unable(
                 f"could not write {target}: {error.strerror or error}; what was there before is untouched"
             ) from error
         raise
@@ -170,7 +170,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise Refusal(f"{path} is missing") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise Refusal(f"{path} is not JSON: {error}") from None
 
 

@@ -81,8 +81,30 @@ def test_every_sampling_setting_is_taken_by_its_own_name(varied: Model) -> None:
         varied.generate(ASK, stop=["x", ""])
     with pytest.raises(Refusal, match="top_p 7 is outside"):
         varied.generate(ASK, top_p=7)
-    with pytest.raises(Refusal, match="wrong form"):
-        varied.generate(ASK, temperature="warm")
+
+
+def test_what_has_the_wrong_form_is_refused_and_the_model_goes_on(varied: Model) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"temperature": "warm"}, "temperature 'warm' is no number"),
+        ({"seed": "a"}, "seed 'a' is no whole number"),
+        ({"seed": 1.5}, "seed 1.5 is no whole number"),
+        ({"max_tokens": 2.5}, "max_tokens 2.5 is no whole number"),
+        ({"logit_bias": ((5.5, 1.0),)}, "a token id is a whole number"),
+        ({"logit_bias": 5}, "pairs"),
+        ({"stop": 5}, "stop is a text"),
+        ({"n": 1.5}, "n is 1.5"),
+        ({"n": "2"}, "n is '2'"),
+        ({"n": True}, "n is True"),
+    ]
+    for settings, said in wrong:
+        with pytest.raises(Refusal, match=said):
+            varied.generate(ASK, **settings)
+    with pytest.raises(Refusal, match="a text or a path, not int"):
+        palmier.load(5)  # type: ignore[arg-type]  # what a person may give
+    assert varied.chat(ASK, max_tokens=3, stop=None).tokens
+    until(lambda: under_way(varied) == 0)
+    (biased, same) = (varied.chat(ASK, seed=1, max_tokens=3, logit_bias=one) for one in ({40: 100.0}, ((40, 100.0),)))
+    assert biased.tokens == same.tokens == (40, 40, 40)
 
 
 def test_a_seed_gives_the_same_answers_and_each_answer_alone(varied: Model) -> None:
@@ -120,7 +142,7 @@ def test_a_stream_begins_before_the_answer_ends_and_can_be_left(endless: Model) 
     next(stream)
     until(lambda: under_way(endless) == 1)
     stream.close()  # type: ignore[attr-defined]  # a generator, promised as an iterator
-    until(lambda: under_way(endless) == 0)
+    until(lambda: under_way(endless) == 0, 2)
 
 
 def test_callers_share_one_engine_thread(varied: Model) -> None:
@@ -163,7 +185,7 @@ def test_async_streams_run_side_by_side_in_the_callers_loop(parrot: Model, endle
         assert parrot.chat("Who are you?", temperature=0).text == SENTENCES["unicode"]
 
     asyncio.run(scene())
-    until(lambda: under_way(endless) == 0)
+    until(lambda: under_way(endless) == 0, 2)
 
 
 def test_many_prompts_come_as_they_end_each_with_its_own_seed(varied: Model) -> None:
@@ -184,7 +206,7 @@ def test_leaving_many_prompts_gives_the_others_up(endless: Model) -> None:
     many = endless.generate_all(["x"] * 200, max_tokens=4)
     next(many)
     many.close()  # type: ignore[attr-defined]  # a generator, promised as an iterator
-    until(lambda: under_way(endless) == 0)
+    until(lambda: under_way(endless) == 0, 2)
 
 
 def test_a_conversation_is_a_text_messages_or_a_conversation(models: Models) -> None:

@@ -80,6 +80,10 @@ def test_what_to_answer_must_be_clear(
         (["Hello", "--n", "0"], "at least one answer"),
         (["--greedy"], "unknown option --greedy"),
         (["--file", "nothing.jsonl"], "cannot read nothing.jsonl"),
+        (["--file", str(prompts), "--out", str(tmp_path)], "is a folder: name a file"),
+        (["--file", str(prompts), "--out", str(tmp_path / "none" / "x.jsonl")], "there is no folder"),
+        (["--file", str(prompts), "--out", str(prompts)], "is the file of the prompts"),
+        (["caf\udce9"], "the prompt is not UTF-8"),
     ):
         assert app.run(["generate", "--home", str(tmp_path), *words]) == 2
         found = capsys.readouterr().err
@@ -88,6 +92,19 @@ def test_what_to_answer_must_be_clear(
     with terminal("generate") as screen:
         screen.until("what to answer?")
         assert screen.ended() == 2
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+@pytest.mark.parametrize("command", ["generate", "chat"])
+def test_standard_input_must_be_utf_8_whatever_the_locale(models: Models, command: str, locale: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "palmier", command, "--model", str(models["first"])],
+        input=b"caf\xe9 hi\n",
+        capture_output=True,
+        env=os.environ | {"LC_ALL": locale},
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == "palmier: standard input is not UTF-8: save the text as UTF-8\n"
 
 
 def test_the_options_are_the_fields_of_sampling(capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,7 +297,8 @@ def test_two_processes_do_not_write_one_file(models: Models, prompts: Path, caps
 
 
 def test_a_person_sees_a_bar_and_ctrl_c_ends_it(slow: list[str], tmp_path: Path) -> None:
-    with terminal(*slow, "--out", str(tmp_path / "out.jsonl")) as screen:
+    with terminal(*slow, "--out", str(tmp_path / "out.jsonl"), "--precision", "bf16") as screen:
+        screen.until("(bf16)")
         screen.until("Answering")
         screen.until("/60")
         screen.press(CTRL_C)

@@ -15,7 +15,7 @@ import regex
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 
 from palmier.data.template import Template
 from palmier.data.tokenizer import SPECIALS, Stream, Tokenizer, pre_tokenization, train
@@ -205,10 +205,14 @@ def test_a_vocabulary_larger_than_the_embedding_beside_it_is_refused(tokenizer: 
 
 
 def test_a_tokenizer_that_is_not_byte_level_is_refused(tmp_path: Path) -> None:
-    tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text("{}")
-    with pytest.raises(Refusal, match="not byte-level BPE"):
-        Tokenizer.load(tmp_path)
+    backend = tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    for decoder in (None, decoders.ByteLevel()):
+        if decoder is not None:
+            backend.decoder = decoder
+        backend.save(str(tmp_path / "tokenizer.json"))
+        with pytest.raises(Refusal, match="not byte-level BPE"):
+            Tokenizer.load(tmp_path)
 
 
 def test_gpt2s_own_cases(real_data: Path) -> None:

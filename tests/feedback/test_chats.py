@@ -62,6 +62,23 @@ def test_edits_and_branches(place: Path | str) -> None:
         said(store, chat, "five", under=one)
 
 
+def test_a_branch_is_gone_back_to_where_one_stood_in_it(place: Path | str) -> None:
+    store = Store(place)
+    chat, (hello, one, two, _, three, edited, four) = talk(store)
+    assert store.choose(chat, one) == one
+    assert store.choose(chat, edited) == four
+    assert store.choose(chat, hello) == one, "it was gone to after all of it was said"
+    newer = said(store, chat, "newer", under=hello)
+    assert store.choose(chat, edited) == four
+    assert store.choose(chat, hello) == newer, "what was said since counts"
+    more = store.add_message(chat, user("more"), under=one)
+    said(store, chat, "newest", under=hello)
+    store.choose(chat, one)
+    store.choose(chat, edited)
+    assert store.choose(chat, hello) == more
+    assert store.choose(chat, two) == three
+
+
 def test_what_an_answer_continues(place: Path | str) -> None:
     store = Store(place)
     chat, (hello, _, _, more, _, _, _) = talk(store)
@@ -233,6 +250,8 @@ def message(**changes: Any) -> dict[str, Any]:
         (message(id="x"), "id 'x'"),
         (message(role="robot"), "robot"),
         (message(content=None), "text"),
+        (message(content="half a \ud83d"), "half of a character"),
+        (GOOD | {"title": "\ud83d"}, "half of a character"),
         (message(content="x" * 200_001), "200001"),
         (message(finish="bored"), "finish"),
         (message(colour=1), "keys"),

@@ -66,7 +66,7 @@ def test_what_was_exported_can_be_imported(store: Store, tmp_path: Path, form: A
     assert app.run(["feedback", "export", str(again), "--format", form, "--home", str(other)]) == 0
     # The same two answers in two rankings are one preference.
     assert set(again.read_text().splitlines()) == set(file.read_text().splitlines()) != set()
-    taken = formats.take(Store(other / "feedback.sqlite"), file, "imported")
+    taken = formats.take(Store(other / "feedback.sqlite"), file, formats.name_of(file))
     assert taken.fresh == 0, "the same thing counts once"
 
 

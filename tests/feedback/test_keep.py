@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from palmier.cli import app
-from palmier.errors import Refusal
+from palmier.errors import Refusal, Unable
 from palmier.feedback import database
 from palmier.feedback.store import Store, open_store
 from palmier.records import Answer, Conversation, Message, Ranking
@@ -109,6 +109,7 @@ def test_the_doctor(workspace: Workspace, tmp_path: Path, capsys: pytest.Capture
     (workspace.versions / "0007").mkdir()
     (workspace.versions / ".partial-999999999-1-0002").mkdir()
     workspace.draws.mkdir()
+    (workspace.draws / ".partial-999999999-1-y.json").write_text("")  # of a killed server: the next one clears it
     (workspace.draws / "x.json").write_text("no")
     with sqlite3.connect(workspace.store) as connection:
         connection.execute(
@@ -164,7 +165,7 @@ def test_a_locked_database_is_one_line_and_goes_on_afterwards(
     store.add_ranking(ranking(0), "0")
     with sqlite3.connect(workspace.store, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Refusal, match=r"locked by another program: .*nothing was changed"):
+        with pytest.raises(Unable, match=r"locked by another program: .*nothing was changed"):
             store.add_ranking(ranking(1), "1")
         assert store.count() == 1, "who reads does not wait"
         other.execute("COMMIT")
@@ -189,7 +190,7 @@ def test_a_disk_without_room_is_one_line_and_loses_nothing(workspace: Workspace)
             store.add_ranking(ranking(number), str(number))
             confirmed.append(number)
 
-    with pytest.raises(Refusal, match="the disk is full: make room and try again; nothing was changed"):
+    with pytest.raises(Unable, match="the disk is full: make room and try again; nothing was changed"):
         fill()
     assert len(confirmed) > 5
     other = Store(workspace.store)

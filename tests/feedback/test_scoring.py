@@ -107,8 +107,36 @@ def test_import_counts_once_and_trains_only_with_consent(tmp_path: Path, capsys:
     file = lines(tmp_path / "r.jsonl", ranking("ann").to_json(), ranking("bob").to_json())
     at = ["--home", str(home)]
     assert app.run(["feedback", "import", str(file), *at]) == 0
-    assert "2 of 2 were new; 0 preferences in all" in capsys.readouterr().out
+    assert "2 of 2 were new; of all preferences, 0" in capsys.readouterr().out
     assert app.run(["feedback", "import", str(file), "--consent", *at]) == 0
-    assert "0 of 2 were new; 2 preferences in all" in capsys.readouterr().out
+    assert "0 of 2 were new; of all preferences, 2" in capsys.readouterr().out
     assert Store(home / "feedback.sqlite").training_rankings() == [ranking("ann"), ranking("bob")]
     assert app.run(["feedback", "import", str(lines(tmp_path / "b.jsonl", {"ranks": [1]})), *at]) == 2
+
+
+def test_consent_for_one_file_says_nothing_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files that do not say whose they are are nobody's together."""
+    home, out = tmp_path / "home", tmp_path / "out.jsonl"
+    at = ["--home", str(home)]
+    agreed = lines(tmp_path / "agreed.jsonl", {"prompt": "p", "chosen": "a", "rejected": "b"})
+    secret = lines(tmp_path / "secret.jsonl", {"prompt": "SECRET", "chosen": "a", "rejected": "b"})
+    before = lines(tmp_path / "before.jsonl", {"prompt": "BEFORE", "chosen": "a", "rejected": "b"})
+    for words in ([str(before)], [str(agreed), "--consent"], [str(secret)]):
+        assert app.run(["feedback", "import", *words, *at]) == 0
+    assert "1 of 1 were new; of all preferences, 1 may" in capsys.readouterr().out
+    assert app.run(["feedback", "export", str(out), "--format", "preference", *at]) == 0
+    (line,) = out.read_text().splitlines()
+    assert json.loads(line)["prompt"] == [{"role": "user", "content": "p"}]
+    # Under a name, it is that person's.
+    assert app.run(["feedback", "import", str(secret), "--annotator", "bob", "--consent", *at]) == 0
+    assert {one.annotator for one in Store(home / "feedback.sqlite").training_rankings()} >= {"bob"}
+
+
+def test_who_said_no_is_not_overruled_by_an_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    store = Store(home / "feedback.sqlite")
+    store.set_consent("ann", False, "words")
+    file = lines(tmp_path / "r.jsonl", ranking("ann").to_json(), ranking("bob").to_json())
+    assert app.run(["feedback", "import", str(file), "--consent", "--home", str(home)]) == 0
+    assert "said no before, which stays: ann" in capsys.readouterr().out
+    assert [one.annotator for one in store.training_rankings()] == ["bob"]

@@ -285,6 +285,20 @@ def test_samples_that_end_at_once_do_not_hang(palm: Decoder) -> None:
     assert [done for done, _ in reported] == sorted({done for done, _ in reported})
 
 
+def test_penalties_count_the_whole_text_whatever_the_batch_does(palm: Decoder) -> None:
+    """Rows come and go, and each time the tables of those that stay are made anew from prompt and answer."""
+    kinds = (
+        Sampling(0.0, repetition_penalty=1.7),
+        Sampling(1.0, presence_penalty=1.5),
+        Sampling(0.8),
+        Sampling(1.0, frequency_penalty=0.9, repetition_penalty=0.7),
+    )
+    requests = [
+        Request(str(i), prompt(5 + i, i), replace(kinds[i % 4], seed=i, max_tokens=4 + 3 * (i % 5))) for i in range(10)
+    ]
+    check(palm, requests, Engine(palm, slots=3).run(requests))
+
+
 def test_requests_are_started_in_order_of_arrival(palm: Decoder) -> None:
     engine = Engine(palm, slots=2)
     for i in range(6):

@@ -11,6 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from palmier.errors import Refusal
+from palmier.generate import sampling as sampling_module
 from palmier.generate.sampling import Rows, _invert, sample, sample_seed, uniforms
 from palmier.records import Sampling
 
@@ -55,6 +56,14 @@ def draw(logits_V: Tensor, sampling: Sampling, draws: int = DRAWS) -> tuple[np.n
     return np.bincount(tokens_B.numpy(), minlength=len(logits_V)), logprobs_B
 
 
+@pytest.fixture(params=["as a whole", "block by block"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways in which a running sum is inverted, whatever the vocabulary."""
+    if request.param == "block by block":
+        monkeypatch.setattr(sampling_module, "_SHORT", 0)
+    return str(request.param)
+
+
 BIAS = ((2, 1.5), (5, -3.0), (17, 0.5))
 
 
@@ -83,6 +92,7 @@ MORE = (
     ],
     ids=lambda s: "-".join(f"{k}={v}" for k, v in vars(s).items() if v != getattr(Sampling(), k)) or "plain",
 )
+@pytest.mark.usefixtures("way")
 def test_draws_follow_the_exact_distribution(sampling: Sampling) -> None:
     logits_V = torch.randn(VOCAB, generator=torch.Generator().manual_seed(5)) * 1.5
     expected = exact_distribution(logits_V, sampling)
@@ -92,7 +102,8 @@ def test_draws_follow_the_exact_distribution(sampling: Sampling) -> None:
     assert stats.chisquare(counts[kept], expected[kept] * DRAWS).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("vocab", [1, 127, 128, 300, 1024])
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("vocab", [1, 127, 128, 300, 1024, 4097])
 def test_a_draw_is_the_running_sum_inverted(vocab: int) -> None:
     """Over blocks of tokens, the last one short or not: what a plain float64 sum finds, at its borders too."""
     generator = torch.Generator().manual_seed(vocab)

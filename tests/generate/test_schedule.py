@@ -44,6 +44,8 @@ class Counting(Engine):
     def step(self) -> list[Event]:
         events = super().step()
         self.most = max(self.most, len(self._schedule.interrupted))
+        orders = [one.order for one in self._schedule.running]
+        assert orders == sorted(orders), "the last one is not the youngest, so that an older one would give its pages"
         return events
 
 
@@ -82,6 +84,14 @@ def test_where_the_pages_run_out_the_youngest_waits_and_no_answer_changes(decode
     assert engine.pages == (0, pages)
     for request, (completion,) in zip(requests, answers, strict=True):
         assert completion.tokens == by_hand(decoder, request, context=32).tokens
+
+
+def test_samples_that_start_together_do_not_count_on_the_same_pages(palm: Decoder) -> None:
+    engine = Counting(palm, slots=6, context=32, memory=memory(palm, 13))
+    for i in range(6):  # three pages each, and one to go on with
+        engine.add(Request(str(i), prompt(11, i), Sampling(1.0, max_tokens=5, seed=i)))
+    engine.step()
+    assert (engine.running, engine.most) == (3, 0)
 
 
 def test_the_oldest_goes_on_while_the_youngest_waits(palm: Decoder) -> None:

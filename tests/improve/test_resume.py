@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import shutil
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,63 @@ def test_rankings_withdrawn_meanwhile_are_not_used(open_run: Path, spoken: Any) 
     assert list(Workspace(open_run).improve.iterdir()) == []
     store.set_consent("ann", True, "words")
     assert improve.run(spoken.settings(open_run)).version
+
+
+@pytest.mark.parametrize("place", PLACES[:4])
+def test_rankings_withdrawn_while_it_runs_end_in_no_version(
+    place: str, home: Path, monkeypatch: pytest.MonkeyPatch, spoken: Any
+) -> None:
+    """Whatever part is under way when consent is taken back: the next one does not begin."""
+    if not place.endswith("compare"):
+        die_in(monkeypatch, "palmier.train.improve.compare")
+    store, taken = Store(Workspace(home).store), take_back_in(monkeypatch, place, home)
+    with pytest.raises(Refusal, match="80 more without consent"):
+        improve.run(spoken.settings(home))
+    assert taken == ["ann"]
+    assert list(Workspace(home).improve.iterdir()) == []
+    assert [version.name for version in Versions(Workspace(home)).all()] == ["0001"]
+    assert not (Workspace(home).models / "reward").exists()
+    assert store.reach("ann").versions == ()
+
+
+def take_back_in(monkeypatch: pytest.MonkeyPatch, place: str, home: Path) -> list[str]:
+    """Let "ann" take her consent back the first time that ``place`` is called; tells whether that was."""
+    function, taken = pkgutil.resolve_name(place), list[str]()
+
+    def taking_back(*args: Any, **named: Any) -> Any:
+        if not taken:
+            Store(Workspace(home).store).set_consent("ann", False, "words")
+            taken.append("ann")
+        return function(*args, **named)
+
+    monkeypatch.setattr(place, taking_back)
+    return taken
+
+
+def test_a_new_one_begins_with_what_the_others_allow(
+    home: Path, monkeypatch: pytest.MonkeyPatch, spoken: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = spoken.fill(home, annotator="bo")
+    take_back_in(monkeypatch, "palmier.train.dpo.run", home)
+    outcome = improve.run(spoken.settings(home))
+    assert outcome.version == "0002"
+    assert "rankings that were withdrawn: it is dropped, a new one begins" in capsys.readouterr().err
+    assert 0 < Versions(Workspace(home)).get("0002").card["rankings"] <= 80, "half of those that it had begun with"
+    assert (store.reach("bo").versions, store.reach("ann").versions) == (("0002",), ())
+
+
+def test_a_version_that_was_made_before_stays_and_is_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch, spoken: Any
+) -> None:
+    with monkeypatch.context() as patched:
+        die_in(patched, "palmier.train.attempts.note_uses")
+        with pytest.raises(Killed):
+            improve.run(spoken.settings(home))
+    store = Store(Workspace(home).store)
+    store.set_consent("ann", False, "words")
+    with pytest.raises(Refusal, match="80 more without consent"):
+        improve.run(spoken.settings(home))
+    assert store.reach("ann").versions == ("0002",)
 
 
 def test_a_full_disk_leaves_the_improvement_open(home: Path, monkeypatch: pytest.MonkeyPatch, spoken: Any) -> None:

@@ -87,6 +87,22 @@ def test_weights_in_other_memory_are_never_answered_from_the_copy(change: str) -
     torch.testing.assert_close(module.sharp_logits(hidden), module.logits(hidden), atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_a_small_last_layer_in_fp32_is_that_of_the_weights() -> None:
+    module, hidden_BD = decoder(PALM).bfloat16(), torch.randn(3, PALM.hidden_size).bfloat16()
+
+    def exact() -> Tensor:
+        return hidden_BD.float() @ module.output_weight.float().T * module.config.logit_scale
+
+    module.prepare()
+    torch.testing.assert_close(module.sharp_logits(hidden_BD), exact(), atol=1e-5, rtol=1e-5)
+    module.output_weight.mul_(1.5)
+    module.prepare()
+    torch.testing.assert_close(module.sharp_logits(hidden_BD), exact(), atol=1e-5, rtol=1e-5)
+    module.load_state_dict(decoder(PALM, seed=2).bfloat16().state_dict(), assign=True)  # other memory, not prepared
+    torch.testing.assert_close(module.sharp_logits(hidden_BD), exact(), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 def test_where_torch_has_onednn_products_are_prepared() -> None:
     assert Prepared.of(torch.zeros(32, 32)) is not None

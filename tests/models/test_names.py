@@ -137,9 +137,9 @@ def test_models_lists_what_is_here_and_what_can_be_had(
         line = next(line for line in done.stdout.splitlines() if f" {entry.name} " in line)
         assert entry.licence in line
         assert entry.repository in line
-    (llama,) = (line for line in done.stdout.splitlines() if "llama-3.2-1b" in line)
-    assert "2.5 GB" in llama
-    assert "1.24 B" in llama
+    (largest,) = (line for line in done.stdout.splitlines() if "smollm2-1.7b" in line)
+    assert "3.4 GB" in largest
+    assert "1.71 B" in largest
     done = palmier("rm", "mine")
     assert done.returncode == 0
     assert "are free again" in done.stdout

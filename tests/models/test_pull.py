@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -170,6 +171,20 @@ def test_a_repository_of_pickles_is_refused(hub: Hub, offered: Path, tmp_path: P
     assert hub.asked == []
 
 
+def test_whether_a_pulled_model_can_be_talked_with_is_told(hub: Hub, offered: Path, palmier: Palmier) -> None:
+    assert f"Talk with it: palmier chat --model {NAME}" in palmier("pull", NAME).stdout
+    config = json.loads(hub.repositories[NAME]["tokenizer_config.json"])
+    config["chat_template"] = "{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}"
+    hub.repositories["someone/other"] = hub.repositories[NAME] | {
+        "tokenizer_config.json": json.dumps(config).encode(),
+        "chat_template.jinja": config["chat_template"].encode(),
+    }
+    told = palmier("pull", "someone/other").stdout
+    assert "can't talk with it" in told
+    assert "models/someone/other: the tokenizer's chat_template is not ChatML" in told
+    assert "Talk with it" not in told
+
+
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
@@ -179,9 +194,8 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_refusals_are_one_line(hub: Hub, palmier: Palmier, tmp_path: Path) -> None:
     hub.gated.add("meta-llama/Llama-3.2-1B-Instruct")
-    line = one_line(palmier("pull", "llama-3.2-1b"))
-    assert "huggingface.co/meta-llama/Llama-3.2-1B-Instruct" in line
-    assert "Llama 3.2 Community License" in line
+    line = one_line(palmier("pull", "meta-llama/Llama-3.2-1B-Instruct"))
+    assert "accept its licence at https://huggingface.co/meta-llama/Llama-3.2-1B-Instruct" in line
     assert "nobody/nothing is neither" in one_line(palmier("pull", "nobody/nothing"))
     for name in ("nonsense", "../models", "owner/..", "/owner/name"):
         assert "palmier models" in one_line(palmier("pull", name))

@@ -62,7 +62,8 @@ def test_without_a_compiler_there_is_none(monkeypatch: pytest.MonkeyPatch) -> No
 
 def told(script: str, *words: str, **settings: str) -> float:
     """The number that a program prints in a process of its own, which knows benchmarks/ and bounds no programs yet."""
-    inherited = {name: value for name, value in os.environ.items() if name not in runtime._CACHES}
+    bounds = (*runtime._CACHES, "MKL_DISABLE_FAST_MM")
+    inherited = {name: value for name, value in os.environ.items() if name not in bounds}
     own = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"} | settings
     command = [sys.executable, "-c", script, *words]
     return float(subprocess.run(command, env=inherited | own, capture_output=True, text=True, check=True).stdout)
@@ -117,7 +118,7 @@ def meet(rows):
         torch.ops.mkldnn._linear_pointwise(torch.ones(count, 64), ordered, None, "none", [], "")
 meet(range(1, FEW + 100))
 before = in_use()
-meet(range(FEW + 100, 3 * FEW))
+meet(range(FEW + 100, FEW + 500))
 print((in_use() - before) / 2**20)
 """
 
@@ -128,6 +129,28 @@ def test_memory_does_not_grow_with_the_shapes_of_products() -> None:
     """400 shapes more than are kept: a few MiB stay in use with the bound, a hundred with torch's own."""
     bounded, unbounded = (told(SHAPES, **own) for own in ({}, dict.fromkeys(runtime._CACHES, "1024")))
     assert bounded < 10 < 40 < unbounded
+
+
+BUFFERS = """
+import sys
+if sys.argv[1] == "palmier":
+    import palmier
+import torch
+from benchmarks.memory import in_use
+torch.ones(8, 8) @ torch.ones(8, 8)
+before = in_use()
+for rows in range(300, 1500, 100):
+    torch.ones(rows, 576) @ torch.ones(576, 2 * rows)
+print((in_use() - before) / 2**20)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc from 2.33 on tells what is in use")
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="torch without MKL")
+def test_mkl_keeps_no_buffers() -> None:
+    """Products of growing size: nothing stays in use, where MKL by its own choice keeps MiB of them."""
+    with_palmier, by_itself = (told(BUFFERS, who) for who in ("palmier", "torch alone"))
+    assert with_palmier < 1 < 4 < by_itself  # 8 to 46, by the processor
 
 
 def test_training_keeps_many_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_world: Any) -> None:

@@ -90,7 +90,7 @@ def make_models(folder: Path) -> Models:
         _write(_parrot(tokenizer, [sentence], rate=1e-2), tokenizer, folder / name)
     _write(_parrot(tokenizer, VARIED, rate=5e-3), tokenizer, folder / "varied")
     endless = _parrot(tokenizer, [ENDLESS], rate=3e-3, ends=False)
-    _write(_slowed(endless, 24), tokenizer, folder / "endless")
+    _write(_slowed(endless, 48), tokenizer, folder / "endless")
     return Models(folder)
 
 

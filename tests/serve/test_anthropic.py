@@ -113,7 +113,8 @@ def test_system_and_blocks_reach_the_template(first: Server) -> None:
 
 def test_settings_of_a_draw_reach_the_engine(first: Server) -> None:
     hot = {"temperature": 90, "top_p": 1.0, "max_tokens": 12}
-    assert said(ask(first, **hot)) not in SENTENCES["first"]
+    # One may end with its first token, by chance, and the empty text is in every sentence.
+    assert any(said(ask(first, **hot)) not in SENTENCES["first"] for _ in range(3))
     assert said(ask(first, **hot, top_k=1)) in SENTENCES["first"]
     assert said(ask(first, **hot | {"top_p": 1e-9})) in SENTENCES["first"]
     assert said(ask(first, max_tokens=3)) == SENTENCES["first"][: len(said(ask(first, max_tokens=3)))]
@@ -154,13 +155,13 @@ def test_fields_that_ask_for_nothing_work(first: Server) -> None:
         ({"metadata": {"user": "me"}}, "metadata.user"),
         ({"metadata": "me"}, "metadata"),
         ({"system": 5}, "system"),
-        ({"system": [{"type": "image"}]}, "system"),
+        ({"system": [{"type": "image"}]}, "system: a part of type 'image'"),
         ({"messages": []}, "messages"),
         ({"messages": "Hello"}, "messages"),
         ({"messages": [{"role": "developer", "content": "x"}]}, "role"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "role"),
         ({"messages": [{"role": "user", "content": []}]}, "content"),
-        ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "a part of type 'image'"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": "x", "name": "me"}]}, "name"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "last message"),

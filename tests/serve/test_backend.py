@@ -59,6 +59,11 @@ def endless(home: Callable[..., Workspace], tmp_path: Path) -> Iterator[tuple[Se
         yield behind, front
 
 
+def drawn_by(server: Server) -> float:
+    """The tokens that its first version has drawn."""
+    return told(server)["palmier_generated_tokens_total"]["0001",]
+
+
 def name(behind: Server, version: str) -> str:
     return f"{version}@{behind.url}"
 
@@ -280,6 +285,7 @@ def test_a_client_that_goes_away_cancels_the_backends_request(endless: tuple[Ser
                 assert (under_way(behind), under_way(front)) == (1, 1)
         wait_until(lambda: under_way(behind) == 0)
         wait_until(lambda: under_way(front) == 0)
+        assert drawn_by(behind) < 600, "it was given up, and not merely over before this test lost its patience"
         if how == "answer":
             kept = tree(client, number)["messages"][-1]
             assert (kept["role"], kept["finish"], kept["content"][:5]) == ("assistant", "cancelled", "la la")
@@ -297,6 +303,7 @@ def test_an_answer_is_stopped_and_keeps_what_was_said(endless: tuple[Server, Ser
             end = list(lines)[-1]
         assert (end["type"], end["finish"], end["message"] > 0) == ("end", "cancelled", True)
         wait_until(lambda: under_way(behind) == 0)
+        assert drawn_by(behind) < 600
 
 
 def test_an_answer_that_takes_too_long_is_cut(endless: tuple[Server, Server]) -> None:
@@ -309,6 +316,7 @@ def test_an_answer_that_takes_too_long_is_cut(endless: tuple[Server, Server]) ->
         assert (late.status_code, late.json()["error"]["code"]) == (504, "backend_late")
         assert "has not ended its answer within 0.5 seconds" in complete(front, max_tokens=600, stream=True).text
         wait_until(lambda: under_way(behind) == 0)
+        assert drawn_by(behind) < 3 * 600
 
 
 def test_a_server_that_stops_ends_its_streams_at_once(home: Callable[..., Workspace], tmp_path: Path) -> None:
@@ -328,6 +336,7 @@ def test_a_server_that_stops_ends_its_streams_at_once(home: Callable[..., Worksp
             for stream in streams:
                 stream.__exit__(None, None, None)
         wait_until(lambda: under_way(behind) == 0)
+        assert drawn_by(behind) < 2 * 600
 
 
 def test_the_key_is_sent_and_a_wrong_one_is_one_line(home: Callable[..., Workspace], tmp_path: Path) -> None:

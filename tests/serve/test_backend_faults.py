@@ -15,6 +15,7 @@ import pytest
 
 from palmier.errors import Refusal
 from palmier.records import Sampling
+from palmier.serve import remote
 from palmier.serve.backend import Model
 from palmier.serve.relayed import asked
 
@@ -214,12 +215,14 @@ def test_no_proxy_of_the_environment_is_used(before: Front, monkeypatch: pytest.
         (whole(b"<html>"), "it is no JSON"),
         (whole(MODELS, "401 Unauthorized"), "wants a key (401)"),
         ([], "closed the connection without an answer"),
-        ([30.0], "said nothing for 1 seconds"),
+        ([30.0], "said nothing for 0.5 seconds"),
     ],
 )
 def test_a_backend_that_can_not_answer_is_refused_at_the_start(
-    before: Front, models: list[Part], sentence: str
+    before: Front, models: list[Part], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Less than the longest silence: a list of models is no long prompt.
+    monkeypatch.setattr(remote, "CONNECT_SECONDS", 0.5)
     with pytest.raises(Refusal) as refused, before(models=models, silence=1):
         pass
     assert sentence in str(refused.value)

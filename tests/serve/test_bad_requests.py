@@ -137,6 +137,19 @@ def test_a_body_that_is_none_is_a_sentence(varied: Server, path: str, content: b
     assert named in response.json()["error"]["message"]
 
 
+def test_json_under_another_name_is_told_what_it_lacks(varied: Server) -> None:
+    """What `curl -d` sends where nobody gives it a header."""
+    response = httpx.post(
+        f"{varied.url}/v1/chat/completions",
+        content=b'{"messages": [{"role": "user", "content": "x"}]}',
+        headers={"content-type": "application/x-www-form-urlencoded"},
+    )
+    assert (response.status_code, response.json()["error"]["message"]) == (
+        400,
+        "the body: send JSON, with the header content-type: application/json",
+    )
+
+
 def test_an_unknown_model_address_or_method_has_openais_shape(varied: Server) -> None:
     with pytest.raises(openai.NotFoundError, match="there is no version 'gpt-4'") as found:
         client(varied).completions.create(model="gpt-4", prompt="x")

@@ -133,7 +133,10 @@ def test_no_piece_of_a_stream_breaks_a_character(home: Callable[..., Workspace])
         ({"messages": [5]}, "messages"),
         ({"messages": [{"role": "user"}]}, "content"),
         ({"messages": [{"role": "user", "content": 5}]}, "content"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "content"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages.0.content: a part of type 'image_url'",
+        ),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "last message"),
     ],
 )

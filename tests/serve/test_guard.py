@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +14,7 @@ import openai
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from palmier.serve import guard
 from palmier.serve.guard import LOCAL, MOST_BYTES, OPEN, POLICY, Access, Guard, objection
 from palmier.workspace import Workspace
 
@@ -134,6 +137,47 @@ def test_a_body_that_is_too_large_is_read_to_its_end_before_it_is_refused(told: 
     asked = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers}
     asyncio.run(Guard(app, LOCAL)(asked, receive, send))
     assert left == [0]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_body_that_stops_coming_is_given_up(first: Server, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+    with socket.create_connection(("127.0.0.1", httpx.URL(first.url).port or 0), timeout=10) as client:
+        client.sendall(head + b"Content-Type: application/json\r\n\r\n" + (b'{"prompt"' if begun else b""))
+        told = b"".join(iter(lambda: client.recv(4096), b""))
+    assert told.startswith(b"HTTP/1.1 408")
+    assert json.loads(told.partition(b"\r\n\r\n")[2])["error"]["message"].startswith("the rest of the request's body")
+    assert b"connection: close" in told
+
+
+def test_an_answer_that_takes_long_is_no_body_that_stops_coming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app waits for the client to go away, long after the last part of the body."""
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.05)
+    waiting: list[Message] = [{"type": "http.request", "body": b"{}"}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return waiting.pop() if waiting else await asyncio.Future[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def app(_scope: Scope, hear: Receive, _send: Send) -> None:
+        assert (await hear())["body"] == b"{}"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(hear(), 0.3)
+
+    asked = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Guard(app, LOCAL)(asked, receive, send))
+    assert sent == []
+
+
+def test_the_schema_tells_no_answer_that_is_never_given(first: Server) -> None:
+    paths = httpx.get(f"{first.url}/api/schema").json()["paths"]
+    told = {status for path in paths.values() for one in path.values() for status in one["responses"]}
+    assert "422" not in told
+    assert "4XX" in told
 
 
 def test_no_file_outside_the_page_is_served(first: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import threading
@@ -13,6 +14,8 @@ from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 import pytest
+import torch
+from benchmarks.memory import resident
 
 from palmier.errors import Refusal
 from palmier.records import Answer, Conversation, Sampling
@@ -66,6 +69,40 @@ def test_a_version_is_answered_with_few_programs(
     monkeypatch.delenv("LRU_CACHE_CAPACITY")
     with live_on(home("first")):
         assert os.environ["LRU_CACHE_CAPACITY"] == str(FEW)
+
+
+def test_a_step_wakes_the_event_loop_once_for_all_its_streams(home: Callable[..., Workspace]) -> None:
+    with live_on(home("endless")) as live:
+
+        async def scene() -> int:
+            loop, woken = asyncio.get_running_loop(), 0
+            wake = loop.call_soon_threadsafe
+
+            def counted(*arguments: Any, **more: Any) -> asyncio.Handle:
+                nonlocal woken
+                woken += 1
+                return wake(*arguments, **more)
+
+            loop.call_soon_threadsafe = counted  # type: ignore[method-assign]
+            told = await asyncio.gather(*(answer(live, tokens=100) for _ in range(8)))
+            assert {len(one.tokens) for one in told} == {100}
+            return woken
+
+        assert 100 <= play(scene()) < 200  # 800 tokens in little more than a hundred steps
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc keeps what is freed")
+def test_what_was_freed_goes_back_to_the_system(
+    home: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TIDY_SECONDS", 0.1)
+    with live_on(home("first")):
+        blocks = [torch.ones(2_000_000) for _ in range(40)]  # 8 MB each, which keep_memory keeps …
+        small = torch.ones(1_000)  # … and what lies behind them can't go back by itself
+        most = resident()
+        del blocks
+        play(until(lambda: resident() < most - 200e6))
+        assert len(small)
 
 
 def test_a_promoted_version_takes_over_and_no_request_is_lost(home: Callable[..., Workspace]) -> None:

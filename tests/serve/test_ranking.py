@@ -189,7 +189,7 @@ def test_a_full_disk_is_said_and_nothing_is_left_half_done(
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             response = client.post("/api/rank/draws", json=WISH)
-            assert response.status_code == 400
+            assert (response.status_code, response.json()["error"]["code"]) == (503, "unable")
             assert "No space left on device" in response.json()["error"]["message"]
         assert list(workspace.draws.iterdir()) == []
         rank(client, drawn(client), [1, 2, 3]).raise_for_status()

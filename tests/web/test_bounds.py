@@ -101,6 +101,29 @@ TIMED = """async text => {
 }"""
 
 
+OUT_OF_TIME = """text => {
+    const now = performance.now;
+    let calls = 0;
+    performance.now = () => (calls += 0.3); // every look at the clock takes a third of a millisecond
+    try {
+        bench.replaceChildren(markdown.render(text));
+    } finally {
+        performance.now = now;
+    }
+    return bench.querySelectorAll("strong").length;
+}"""
+
+
+def test_what_is_not_read_in_time_is_plain(bench: Locator, page: Page) -> None:
+    """Whatever the machine's speed: half of a text is read, the rest of it stands there as it was written."""
+    text = "**a**\n\n" * 200
+    page.evaluate(SHOW, text)
+    expect(bench.locator("strong")).to_have_count(200)
+    assert 0 < page.evaluate(OUT_OF_TIME, text) < 200
+    expect(bench).to_contain_text("**a**")
+    assert (bench.text_content() or "").count("a") == 200
+
+
 def test_no_text_stops_the_page(bench: Locator, page: Page) -> None:
     page.evaluate(
         SHOW, "$x$\n\n```js\n1\n```\n\n```cpp\n1\n```\n\n```html\n<p>\n```"

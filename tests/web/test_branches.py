@@ -7,6 +7,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from palmier.feedback.store import ROOT
+from palmier.records import Answer, Message
+
 from ..serve.home import Server  # noqa: TID252  # tests are no package: the one way to a neighbour
 from .talk import FIRST, SECOND, ask, asked, idle, path, prose, talked
 
@@ -47,6 +50,52 @@ def test_an_edited_message_becomes_a_branch_and_both_can_be_gone_to(serve: Calla
     page.keyboard.press("ArrowRight")
     expect(prose(page)).to_have_text([FIRST])
     expect(after).to_be_focused()  # though it is another message's
+
+
+def test_a_wording_is_gone_back_to_where_one_stood_in_it(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("first")
+    number = talked(server, "Hello", "Old answer")
+    page.goto(f"{server.url}/?c={number}")
+    again = page.get_by_role("button", name="Again")
+    answers = page.get_by_role("group", name="Answers to this message")
+    for count in (2, 3):
+        again.click()
+        expect(answers).to_contain_text(f"{count}/{count}")
+        idle(page)
+    for place in (2, 1):
+        answers.get_by_role("button", name="The one before").click()
+        expect(answers).to_contain_text(f"{place}/3")
+    ask(page, "x")
+    expect(prose(page)).to_have_text(["Old answer", FIRST])
+    idle(page)
+    edit(page, 0, "Who are you?")
+    expect(asked(page)).to_have_text(["Who are you?"])
+    idle(page)
+    wordings = page.get_by_role("group", name="Wordings of this message")
+    wordings.get_by_role("button", name="The one before").click()
+    expect(asked(page)).to_have_text(["Hello", "x"])
+    expect(prose(page)).to_have_text(["Old answer", FIRST])
+    # What was only looked at counts too, and a reload changes nothing.
+    answers.first.get_by_role("button", name="The one after").click()
+    expect(answers.first).to_contain_text("2/3")
+    wordings.get_by_role("button", name="The one after").click()
+    expect(asked(page)).to_have_text(["Who are you?"])
+    page.reload()
+    wordings.get_by_role("button", name="The one before").click()
+    expect(answers.first).to_contain_text("2/3")
+    expect(asked(page)).to_have_text(["Hello"])
+
+
+def test_a_branch_that_went_on_in_another_window_is_shown_whole(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("first")
+    number = talked(server, "Hello", "Old answer")
+    store = server.serving.store
+    edited = store.add_message(number, Message("user", "Hello!"), under=ROOT)
+    page.goto(f"{server.url}/?c={number}")
+    expect(asked(page)).to_have_text(["Hello!"])
+    store.add_message(number, Message("user", "x"), under=edited - 1)
+    page.get_by_role("button", name="The one before").click()
+    expect(asked(page)).to_have_text(["Hello", "x"])
 
 
 def test_a_message_is_edited_with_the_keyboard_alone(serve: Callable[..., Server], page: Page) -> None:
@@ -161,6 +210,36 @@ def test_where_reading_begins_stays_in_the_conversation(serve: Callable[..., Ser
     edit(page, 0, "Who are you?")  # another branch is short: all of it is read
     expect(prose(page)).to_have_text([FIRST])
     expect(line).to_have_count(0)
+
+
+def test_where_reading_begins_is_told_of_the_version_that_it_is_true_of(
+    serve: Callable[..., Server], page: Page
+) -> None:
+    server = serve("first", "second")
+    store = server.serving.store
+    number = store.new_conversation()
+    hello = store.add_message(number, Message("user", "Hello"))
+    # Side by side each goes on from its own words: what the first one said fills its context.
+    for version, said in (("0001", "Tell me more, please. " * 80), ("0002", "Hi.")):
+        store.add_message(number, Message("assistant", said), Answer(said, version, finish="stop"), hello)
+    page.goto(f"{server.url}/?c={number}&compare=0001,0002")
+    expect(prose(page)).to_have_count(2)
+    ask(page)
+    expect(prose(page)).to_have_count(4)
+    idle(page)
+    line = page.get_by_role("note")
+    sentence = "What stands above this line is no longer read by 0001 · first: 1 earlier turn."
+    expect(line).to_have_text(sentence)
+    page.reload()
+    expect(line).to_have_text(sentence)
+    page.get_by_role("button", name="Side by side").click()  # one at a time: it speaks of the answer that is shown
+    answers = page.get_by_role("group", name="Answers to this message").last
+    for step in ("The one before", "The one after"):
+        answers.get_by_role("button", name=step).click()
+        expect(answers).to_contain_text("1/2" if step.endswith("before") else "2/2")
+        is_cut = "0001" in page.locator(".answer .badge").last.inner_text()
+        told = ["The model no longer reads what stands above this line: 1 earlier turn."] if is_cut else []
+        expect(line).to_have_text(told)
 
 
 def test_a_message_that_is_edited_side_by_side(serve: Callable[..., Server], page: Page) -> None:

@@ -8,10 +8,13 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from palmier.feedback.store import ROOT
+from palmier.generate.engine import Engine
+from palmier.generate.requests import Event
 from palmier.records import Message
 
 from ..serve.home import SENTENCES, Server  # noqa: TID252  # tests are no package: the one way to a neighbour
-from .talk import FIRST, ask
+from .talk import FIRST, ask, talked
 
 pytestmark = pytest.mark.web
 
@@ -69,7 +72,16 @@ def grown(page: Page, more: int) -> tuple[float, float]:
     return found[0], found[1]
 
 
-def test_who_goes_up_a_little_while_an_answer_is_written_stays_there(serve: Callable[..., Server], page: Page) -> None:
+def test_who_goes_up_a_little_while_an_answer_is_written_stays_there(
+    serve: Callable[..., Server], page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Engine.step
+
+    def slowly(engine: Engine) -> list[Event]:
+        time.sleep(0.01)  # however quick the machine is, the answer goes on while the reader moves
+        return step(engine)
+
+    monkeypatch.setattr(Engine, "step", slowly)
     page.set_viewport_size({"width": 360, "height": 320})
     server = serve("endless")
     number = server.serving.store.new_conversation()
@@ -174,6 +186,36 @@ def test_a_conversation_that_is_not_there_is_said(serve: Callable[..., Server], 
     ask(page)
     expect(page.locator(".answer .prose")).to_have_text(FIRST)
     assert page.url.endswith("/?c=1")
+
+
+def test_a_conversation_that_another_window_has_deleted_gives_way_to_a_new_one(
+    serve: Callable[..., Server], page: Page
+) -> None:
+    server = serve("first")
+    box = page.get_by_label("Your message", exact=True)
+    notice = page.locator(".notice.bad > span")
+    for how in ("sent", "edited", "compared", "gone to"):
+        number = talked(server, "Hello", "Old answer")
+        server.serving.store.add_message(number, Message("user", "Hello!"), under=ROOT)
+        page.goto(f"{server.url}/?c={number}", wait_until="networkidle")  # nothing is asked for by itself any more
+        server.serving.store.remove(number)
+        if how == "edited":
+            page.keyboard.press("Alt+ArrowUp")
+            page.get_by_label("Your message, to be changed").fill("Who are you?")
+            page.keyboard.press("Enter")
+        elif how == "gone to":
+            page.get_by_role("button", name="The one before").click()
+        else:
+            box.fill("Who are you?")
+            page.get_by_role("button", name="Send" if how == "sent" else "Compare", exact=True).click()
+        expect(notice).to_have_text("This conversation was deleted elsewhere: this is a new one.")
+        expect(page.get_by_role("heading", name="What shall I write?")).to_be_visible()
+        expect(page.get_by_role("link", name="Hello")).to_have_count(0)
+        expect(box).to_have_value("" if how == "gone to" else "Who are you?")
+        expect(box).to_be_focused()
+        assert page.url == f"{server.url}/"
+    ask(page)
+    expect(page.locator(".prose")).to_have_text(FIRST)
 
 
 def test_a_script_in_an_answer_does_nothing(serve: Callable[..., Server], page: Page) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +51,19 @@ def test_two_versions_are_compared_with_the_mouse_and_named_afterwards(
     expect(page.locator(".answer .badge")).to_contain_text(draw.answers[best].version)
     expect(page.locator("#said")).to_contain_text(f"The best answer is of version {draw.answers[best].version}")
     expect(page.get_by_role("group", name="Answers to this message")).to_be_visible()
+
+
+def test_whose_answers_they_were_is_heard_though_a_question_is_asked(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("first", "second")
+    chat(page, server)
+    compare(page, against="0002")
+    page.keyboard.press("1")
+    confirm(page)
+    expect(page.locator(".consent-question")).to_be_visible()
+    names = re.compile(r"^The best answer is of version 000\d · \w+, the others are of version 000\d · \w+: kept")
+    expect(page.locator("#said p")).to_have_text(
+        [names, "There is a question about your feedback above the message box."]
+    )
 
 
 def test_answers_are_compared_with_the_keyboard_alone(serve: Callable[..., Server], page: Page) -> None:
@@ -134,6 +148,10 @@ def test_a_comparison_that_waits_comes_back_after_a_reload(serve: Callable[..., 
     ready(page)
     assert candidates(page).locator(".prose").all_inner_texts() == texts
     expect(box(page)).to_be_focused()
+    # What is ready is thrown away by Cancel alone: there is nothing to stop.
+    expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".notice")).to_contain_text("Choose one of the answers first, or press Cancel.")
     page.locator(".comparison").focus()
     page.keyboard.press("1")
     page.keyboard.press("Enter")
@@ -173,6 +191,10 @@ def test_who_goes_away_without_choosing_leaves_nothing(serve: Callable[..., Serv
     page.keyboard.press("Enter")
     expect(page.locator(".notice")).to_contain_text("Choose one of the answers first, or press Cancel.")
     assert path(server) == [QUESTION]
+    page.locator(".notice").get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Edit").click()
+    expect(page.locator(".notice")).to_have_text("Choose one of the answers first, or press Cancel.Close")
+    expect(page.get_by_label("Your message, to be changed")).to_have_count(0)
     page.get_by_role("button", name="Cancel").click()
     expect(candidates(page)).to_have_count(0)
     expect(box(page)).to_have_value("Hello")
@@ -233,6 +255,29 @@ def test_another_conversation_takes_the_comparison_away_and_it_waits(serve: Call
     expect(page.get_by_role("button", name="Send")).to_be_visible()
     page.get_by_role("link", name=QUESTION).click()
     ready(page)
+
+
+def test_the_open_conversation_chosen_again_leaves_the_comparison_as_it_is(
+    serve: Callable[..., Server], page: Page
+) -> None:
+    server = serve("first")
+    chat(page, server)
+    compare(page)
+    page.keyboard.press("2")
+    expect(page.get_by_role("button", name="Answer 2 is best")).to_have_attribute("aria-pressed", "true")
+    with page.expect_response("**/api/conversations/1?*"):
+        page.get_by_role("link", name=QUESTION).click()
+    expect(page.get_by_role("button", name="Answer this")).to_have_count(0)
+    expect(page.get_by_role("button", name="Answer 2 is best")).to_have_attribute("aria-pressed", "true")
+    assert page.locator(".turn").first.locator(".comparison").count() == 1, "below the question that it answers"
+    # By keyboard: the focus is still on the line of the list, and Enter opens it once more.
+    page.keyboard.press("1")
+    with page.expect_response("**/api/conversations/1?*"):
+        page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Answer 1 is best")).to_have_attribute("aria-pressed", "true")
+    confirm(page)
+    expect(page.locator(".answer .prose")).to_have_count(1)
+    assert server.serving.store.count("ada") == 1
 
 
 def test_what_can_not_be_drawn_is_said(serve: Callable[..., Server], page: Page) -> None:

@@ -66,6 +66,15 @@ def test_when_the_key_is_wanted_again_what_was_typed_stays(locked: Server, page:
     expect(page.get_by_label("Your message")).to_have_value("")
 
 
+def test_who_types_the_key_before_the_page_has_its_words_is_heard(locked: Server, page: Page) -> None:
+    page.route("**/page/words.js", lambda _: None)
+    page.goto(locked.url, wait_until="commit")
+    page.get_by_label("Key").fill(KEY)
+    page.keyboard.press("Enter")
+    page.unroute("**/page/words.js")  # goes on with what was held
+    expect(page.get_by_role("heading", name="What shall I write?")).to_be_visible()
+
+
 def test_the_page_that_asks_for_the_key_follows_the_theme(locked: Server, page: Page) -> None:
     page.goto(locked.url)
     page.evaluate("localStorage.setItem('palmier.theme', '\"dark\"')")

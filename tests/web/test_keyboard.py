@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from ..serve.home import Server  # noqa: TID252  # tests are no package: the one way to a neighbour
-from .talk import FIRST, ask, asked, idle, path, prose, talked
+from .talk import FIRST, SECOND, ask, asked, idle, path, prose, talked
 
 pytestmark = pytest.mark.web
 
@@ -26,6 +26,10 @@ def test_the_keys_are_listed_and_the_list_gives_the_focus_back(serve: Callable[.
         "search the conversations",
         "copy the last answer",
         "change the last message",
+        "comparing: answer 1",
+        "comparing: a tie",
+        "comparing: all bad",
+        "comparing: confirm the choice",
     ):
         expect(dialog).to_contain_text(words)
     page.keyboard.press("Escape")
@@ -96,11 +100,93 @@ def test_escape_stops_and_what_was_said_is_kept(serve: Callable[..., Server], pa
     assert path(server)[1].startswith("la la")
 
 
+@pytest.mark.parametrize("name", ["Again", "Continue"])
+def test_who_presses_a_button_of_a_turn_is_on_stop_meanwhile_and_back_on_it(
+    serve: Callable[..., Server], page: Page, name: str
+) -> None:
+    server = serve("endless")
+    page.goto(server.url)
+    ask(page)
+    expect(prose(page)).to_contain_text("la la la")
+    page.keyboard.press("Escape")
+    idle(page)
+    for count in (2, 3):
+        button = page.get_by_role("button", name=name)
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Stop")).to_be_focused()
+        expect(prose(page)).to_contain_text("la la la")
+        page.keyboard.press("Escape")
+        expect(page.locator(".pager")).to_contain_text(f"{count}/{count}")
+        expect(button).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(prose(page)).to_contain_text("la la la")
+    search = page.get_by_label("Search conversations")
+    search.focus()
+    page.get_by_role("button", name="Stop").dispatch_event("click")
+    expect(page.locator(".pager")).to_contain_text("4/4")
+    expect(search).to_be_focused()  # who has gone on is left there
+
+
+def test_side_by_side_the_focus_comes_back_to_the_same_column(serve: Callable[..., Server], page: Page) -> None:
+    page.goto(f"{serve('first', 'second').url}/?compare=0001,0002")
+    ask(page)
+    expect(prose(page)).to_have_count(2)
+    idle(page)
+    again = page.get_by_role("button", name="Again")
+    again.last.focus()
+    with page.expect_response("**/answers"):
+        page.keyboard.press("Enter")
+    expect(prose(page).last).to_have_text(SECOND)
+    idle(page)
+    expect(again.last).to_be_focused()
+
+
+def test_who_begins_with_a_starter_is_on_stop_meanwhile_and_in_the_message_box_then(
+    serve: Callable[..., Server], page: Page
+) -> None:
+    page.goto(serve("endless").url)
+    page.get_by_role("button", name="An explanation").focus()
+    page.keyboard.press("Enter")
+    expect(prose(page)).to_contain_text("la la la")
+    expect(page.get_by_role("button", name="Stop")).to_be_focused()
+    page.keyboard.press("Enter")
+    idle(page)
+    expect(page.get_by_label("Your message", exact=True)).to_be_focused()
+
+
+def test_what_has_to_wait_for_an_answer_is_said(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("endless")
+    page.goto(server.url)
+    ask(page)
+    expect(prose(page)).to_contain_text("la la la")
+    wait = page.locator(".notice").filter(has_text="Wait until the answer is written, or stop it.")
+    page.keyboard.press("Enter")  # there is nothing to be sent
+    expect(wait).to_have_count(0)
+    box = page.get_by_label("Your message", exact=True)
+    for begin in (
+        lambda: page.get_by_role("button", name="Edit").click(),
+        lambda: page.keyboard.press("Alt+ArrowUp"),
+        lambda: ask(page, "Hello"),
+        lambda: page.keyboard.press("Enter"),
+    ):
+        begin()
+        expect(wait).to_have_count(1)  # and once, however often it is asked for
+        expect(page.get_by_label("Your message, to be changed")).to_have_count(0)
+    expect(box).to_have_value("Hello")
+    wait.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    idle(page)
+    assert len(server.serving.store.messages(1)) == 2
+
+
 def test_what_tab_reaches_shows_where_it_is(serve: Callable[..., Server], page: Page) -> None:
     server = serve("first")
     number = talked(server, "Hello", "Old answer")
     page.goto(f"{server.url}/?c={number}")
     expect(prose(page)).to_have_count(1)
+    expect(page.get_by_role("link", name="Hello")).to_be_visible()  # the list comes by itself
     page.locator(".skip").focus()
     reached = []
     for _ in range(60):

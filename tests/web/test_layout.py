@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, ViewportSize, expect
 from palmier.versions import Versions
 
 from ..serve.home import Server  # noqa: TID252  # tests are no package: the one way to a neighbour
+from .judge import candidates, chat, compare, fates
 
 pytestmark = pytest.mark.web
 
@@ -125,3 +126,37 @@ def test_a_new_conversation_begins_at_its_top(serve: Callable[..., Server], page
     expect(page.get_by_role("heading", name="What shall I write?")).to_be_in_viewport()
     expect(page.locator("#chats p")).to_be_attached()
     assert page.evaluate("document.getElementById('scroll').scrollTop") == 0
+
+
+@pytest.mark.parametrize(("count", "rows"), [(4, (2, 2)), (3, (3,))])
+def test_compared_answers_stand_beside_those_they_are_compared_with(
+    serve: Callable[..., Server], page: Page, count: int, rows: tuple[int, ...]
+) -> None:
+    chat(page, serve("varied"))
+    compare(page, n=count)
+    for width in (1280, 1440, 1920) if count == 3 else (1024, 1280, 1440, 1920):
+        page.set_viewport_size({"width": width, "height": 900})
+        tops = [box(card)["y"] for card in candidates(page).all()]
+        assert tuple(tops.count(top) for top in sorted(set(tops))) == rows, width
+    page.set_viewport_size(PHONE)
+    assert len({box(card)["y"] for card in candidates(page).all()}) == count
+
+
+def test_what_a_comparison_did_is_in_sight_below_a_long_answer(serve: Callable[..., Server], page: Page) -> None:
+    chat(page, serve("first"))
+    page.evaluate("""() => {
+        const sheet = new CSSStyleSheet();
+        sheet.replaceSync(".prose { min-height: 1500px !important }");
+        document.adoptedStyleSheets.push(sheet);
+    }""")
+    compare(page)
+    page.keyboard.press("1")
+    page.mouse.move(640, 300)
+    page.mouse.wheel(0, 600)
+    page.wait_for_timeout(300)
+    page.mouse.wheel(0, -5000)  # to the beginning of what is compared: nobody follows its end there
+    page.wait_for_timeout(300)
+    page.keyboard.press("Enter")
+    expect(candidates(page)).to_have_count(0)
+    expect(page.locator(".consent-question")).to_be_visible()
+    expect(fates(page)).to_be_in_viewport(ratio=1)

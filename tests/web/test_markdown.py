@@ -10,7 +10,10 @@ from playwright.sync_api import Locator, Page, expect
 
 pytestmark = pytest.mark.web
 
-SHOW = "text => { bench.replaceChildren(markdown.render(text)); return bench.innerHTML; }"
+SHOW = """text => {
+    bench.replaceChildren(markdown.render(text));
+    return bench.innerHTML.replace(/ dir="(auto|ltr)"/g, ""); // test_directions.py
+}"""
 
 
 def show(page: Page, text: str) -> str:

@@ -101,3 +101,31 @@ def test_the_list_is_a_drawer(serve: Callable[..., Server], phone: Page) -> None
     expect(drawer).to_be_hidden()
     ask(phone)
     idle(phone)
+
+
+def test_german_words_fit_their_buttons_and_menus(serve: Callable[..., Server], browser: Browser) -> None:
+    server = serve("first", "second")
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True, locale="de-DE"
+    )
+    page = context.new_page()
+    page.goto(server.url)
+    expect(page.locator("#version option")).not_to_have_count(0)
+    page.locator("#settings-open").tap()
+    tops = [button.bounding_box() for button in page.locator("dialog .buttons.end > button:not(.quiet)").all()]
+    assert len({found["y"] for found in tops if found}) == 1, "side by side"
+    assert len({found["width"] for found in tops if found}) == 1
+    page.keyboard.press("Escape")
+    page.locator(".compare-how").tap()
+    against = page.locator("#compare-against")
+    expect(against).to_be_visible()
+    spare = against.evaluate("""node => {
+        const style = getComputedStyle(node);
+        const pen = document.createElement("canvas").getContext("2d");
+        pen.font = style.font;
+        const arrow = 24;
+        const room = node.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - arrow;
+        return room - pen.measureText(node.selectedOptions[0].textContent).width;
+    }""")
+    assert spare >= 0
+    context.close()

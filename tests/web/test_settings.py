@@ -68,6 +68,7 @@ def test_they_can_be_chosen_before_the_first_message(serve: Callable[..., Server
 def test_what_is_out_of_range_is_said_and_nothing_is_lost(serve: Callable[..., Server], page: Page) -> None:
     server = serve("first")
     number = talked(server, "Hello", "Old answer")
+    page.set_viewport_size({"width": 1280, "height": 850})  # the dialog is as high as it may be: its foot lies over it
     page.goto(f"{server.url}/?c={number}")
     expect(prose(page)).to_have_count(1)
     page.keyboard.press("Alt+s")
@@ -83,6 +84,10 @@ def test_what_is_out_of_range_is_said_and_nothing_is_lost(serve: Callable[..., S
         field.fill(value)
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_contain_text(sentence)
+        said, buttons = (page.locator(f"dialog {one}").bounding_box() for one in ("[role=alert]", ".buttons.end"))
+        assert said
+        assert buttons
+        assert said["y"] + said["height"] <= buttons["y"]
         expect(field).to_have_value(value)
         field.fill("")
     page.get_by_label("Temperature").press_sequentially("1e")

@@ -42,7 +42,7 @@ def speaking() -> list[Path]:
     return [
         path
         for path in sorted(PAGE.glob("*.js"))
-        if re.search(r"\bsay\b[^;]*from \"./words.js\"", path.read_text("utf-8"))
+        if re.search(r"\bsay\b[^;]*from \"./words.js\"|import\(\"./words.js\"\)", path.read_text("utf-8"))
     ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import cyclopts
 
-from palmier.cli.generate import HOME, MODEL, PRECISION, SEED, STOP, settings, write
+from palmier.cli.generate import HOME, MODEL, PRECISION, SEED, STOP, settings, utf8_lines, write
 from palmier.cli.options import Option, options, take
 from palmier.errors import Refusal
 from palmier.records import Conversation, Message
@@ -137,17 +137,14 @@ def _in_the_terminal(talk: Talk) -> None:
 
 def _through_a_pipe(talk: Talk) -> None:
     """A line is a turn, and nothing but the answers is printed; what is refused ends it."""
-    try:
-        for line in sys.stdin:
-            said = False
-            for piece in talk.hear(line.rstrip("\r\n")):
-                write(piece)
-                said = said or bool(piece)
-            if talk.ended:
-                return
-            write("\n" * said)
-    except UnicodeDecodeError:
-        raise Refusal("standard input is not UTF-8: save the text as UTF-8") from None
+    for line in utf8_lines():
+        said = False
+        for piece in talk.hear(line.rstrip("\r\n")):
+            write(piece)
+            said = said or bool(piece)
+        if talk.ended:
+            return
+        write("\n" * said)
 
 
 @contextlib.contextmanager

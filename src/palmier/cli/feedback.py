@@ -51,7 +51,7 @@ def import_feedback(
     file: Path,
     *,
     consent: Annotated[bool, cyclopts.Parameter(negative="")] = False,
-    annotator: str = "imported",
+    annotator: str | None = None,
     home: Path | None = None,
 ) -> None:
     """Take feedback from a JSONL file (or .jsonl.gz) into the store; the same thing twice counts once.
@@ -65,26 +65,30 @@ def import_feedback(
         The file; where a line is wrong, nothing of it is taken.
     consent
         You state that the people whose feedback this is agreed that it is used for training. Without
-        it the feedback is kept, but nothing is trained with that of people who have not agreed.
+        it the feedback is kept, but nothing is trained with that of people who have not agreed. Whoever
+        said no stays with it.
     annotator
-        Whose it is, where the file does not say.
+        Whose it is, where the file does not say. By default a name made of the file's name and content:
+        what is stated of one file says nothing of another.
     home
         Folder of versions and rankings; by default $PALMIER_HOME or ~/.palmier.
     """
-    from palmier.feedback.formats import take
+    from palmier.feedback.formats import name_of, take
     from palmier.feedback.store import open_store
 
     store = open_store(Workspace.at(home))
-    taken = take(store, file, annotator)
+    taken = take(store, file, annotator or (name_of(file) if file.is_file() else file.name))
+    unwilling = {name for name in taken.annotators if store.consented(name)[0] is False}
     if consent:
-        for name in sorted(taken.annotators):
+        for name in sorted(taken.annotators - unwilling):
             store.set_consent(
                 name, True, f"Stated by whoever imported {file.name}: the people whose feedback it is agreed."
             )
     usable = sum(1 for _ in store.preferences())
     print(
-        f"{taken.fresh} of {taken.total} were new; {usable} preferences in all may be used for training"
-        + f"; {taken.empty} lines held nothing to learn from" * (taken.empty > 0)
+        f"{taken.fresh} of {taken.total} were new; of all preferences, {usable} may be used for training"
+        + f"; lines that held nothing to learn from: {taken.empty}" * (taken.empty > 0)
+        + f"; said no before, which stays: {', '.join(sorted(unwilling))}" * (consent and bool(unwilling))
     )
 
 

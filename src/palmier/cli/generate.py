@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import io
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -98,6 +99,7 @@ def run(prompt: str | None, own: dict[str, Any], sampling: dict[str, Any]) -> No
     if own["file"] is not None:
         if prompt is not None:
             raise Refusal("a prompt and --file are two ways to ask: give one of them")
+        _check_out(own["file"], own["out"])
         _many(own, sampling)
         return
     if own["out"] is not None:
@@ -135,22 +137,47 @@ def _controls(character: str) -> bool:
 
 
 def _load(own: dict[str, Any]) -> Model:
+    """The model; a person is told which it is, and in which number format, beside the answers and not among them."""
     from palmier.api import load
 
-    return load(own["model"], home=own["home"], precision=own["precision"])
+    model = load(own["model"], home=own["home"], precision=own["precision"])
+    if sys.stderr.isatty():
+        print(f"{model.name} ({model.precision})", file=sys.stderr)
+    return model
 
 
 def _prompt(prompt: str | None) -> str:
     if prompt is None or prompt == "-":
         if sys.stdin.isatty() and prompt is None:
             raise Refusal('what to answer? palmier generate "…", or - to type it, or --file PROMPTS.jsonl')
-        try:
-            prompt = sys.stdin.read()
-        except UnicodeDecodeError:
-            raise Refusal("standard input is not UTF-8: save the text as UTF-8") from None
+        prompt = "".join(utf8_lines())
+    elif prompt != prompt.encode("utf-8", "replace").decode():  # bytes that were none stand there as lone surrogates
+        raise Refusal("the prompt is not UTF-8: give it by a file or a pipe that is")
     if not prompt.strip():
         raise Refusal("the prompt is empty")
     return prompt
+
+
+def utf8_lines() -> Iterator[str]:
+    """The lines of standard input. Raises Refusal where one is not UTF-8, whatever the locale says."""
+    if isinstance(sys.stdin, io.TextIOWrapper):  # in the C locale Python would pass on whatever comes
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError:
+        raise Refusal("standard input is not UTF-8: save the text as UTF-8") from None
+
+
+def _check_out(file: Path, out: Path | None) -> None:
+    """Refuse at once what would fail after every answer was drawn, or would replace the prompts."""
+    if out is None:
+        return
+    if out.is_dir():
+        raise Refusal(f"--out {out} is a folder: name a file")
+    if not out.parent.is_dir():
+        raise Refusal(f"--out {out}: there is no folder {out.parent}: make it first")
+    if out.exists() and file.exists() and out.samefile(file):
+        raise Refusal(f"--out {out} is the file of the prompts: name another one")
 
 
 def _many(own: dict[str, Any], sampling: dict[str, Any]) -> None:

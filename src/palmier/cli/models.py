@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from palmier.errors import Refusal
 from palmier.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,11 +70,17 @@ def pull(name: str, *, home: Path | None = None) -> None:
     home
         Folder of versions and models; by default $PALMIER_HOME or ~/.palmier.
     """
+    from palmier.data.template import Template
     from palmier.models import pull as fetching
 
     folder = fetching.pull(name, Workspace.at(home))
     print(f"{name} is ready in {folder}")
-    print(f"Talk with it: palmier chat --model {name}")
+    try:
+        Template.load(folder)
+    except Refusal as refusal:
+        print(f"Palmier can't talk with it: {refusal}")
+    else:
+        print(f"Talk with it: palmier chat --model {name}")
 
 
 def rm(name: str, *, home: Path | None = None) -> None:

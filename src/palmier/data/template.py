@@ -43,7 +43,11 @@ class Template:
     @classmethod
     def load(cls, folder: Path) -> Template:
         """The template of a model's or a tokenizer's folder; raises Refusal where it is not ChatML."""
-        return cls(Tokenizer.load(folder))
+        tokenizer = Tokenizer.load(folder)
+        try:
+            return cls(tokenizer)
+        except Refusal as refusal:
+            raise Refusal(f"{folder}: {refusal}") from None
 
     def render(self, conversation: Conversation) -> Rendered:
         """A whole conversation, as SFT sees it.

@@ -69,7 +69,7 @@ class Tokenizer:
             backend = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # noqa: BLE001  # the library raises bare Exception for a bad file
             raise Refusal(f"{path} is no tokenizer: {error}") from None
-        if not isinstance(backend.decoder, decoders.ByteLevel):
+        if not isinstance(backend.decoder, decoders.ByteLevel) or not isinstance(backend.model, models.BPE):
             raise Refusal(f"{path} is not byte-level BPE (as GPT-2's and SmolLM2's are), the one kind Palmier reads")
         config = read_json(Path(folder) / FILES[1])
         if not isinstance(config, dict):

@@ -143,5 +143,5 @@ LOOP = Size(
     ppo_kl=0.2,
     validation_prompts=48,
     test_prompts=320,
-    test_samples=1,
+    test_samples=2,
 )

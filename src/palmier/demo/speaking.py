@@ -14,7 +14,7 @@ from palmier.models.names import resolve_model
 from palmier.records import Answer, Conversation, Sampling
 from palmier.scale.runtime import default_dtype
 
-SLOTS = 64
+SLOTS = 256
 """Answers that are drawn at once: a small model is bound by the steps, not by the rows."""
 
 

@@ -103,7 +103,7 @@ class Chats(Database):
                 write_note(connection, conversation_id, name, value)
 
     def choose(self, conversation_id: int, message_id: int) -> int:
-        """Go on in the branch of a message; returns the message at its end, where the conversation now stands."""
+        """Go on in the branch of a message, where it stood last; returns its end, where the conversation now stands."""
         with self._transaction() as connection:
             tree = read_tree(connection, conversation_id)
             end = tree.end_of(message_id)
@@ -193,8 +193,9 @@ def read_tree(connection: Connection, conversation_id: int, *, drawn: bool = Fal
         for row in connection.execute(query)
     )
     log = select(notes.c.name, notes.c.value).where(notes.c.conversation_id == conversation_id).order_by(notes.c.id)
-    latest = {row.name: json.loads(row.value) for row in connection.execute(log)}
-    return Tree(conversation_id, chat.annotator, chat.created, messages, latest)
+    noted = [(row.name, json.loads(row.value)) for row in connection.execute(log)]
+    chosen = tuple(value for name, value in noted if name == "leaf")
+    return Tree(conversation_id, chat.annotator, chat.created, messages, dict(noted), chosen)
 
 
 def write_message(

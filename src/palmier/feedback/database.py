@@ -15,9 +15,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 
-from palmier.errors import Refusal
+from palmier.errors import Refusal, Unable
 from palmier.workspace import write_file_whole
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -58,7 +58,7 @@ class Database:
                     connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": WRITERS})
                 yield connection
         except DBAPIError as error:
-            raise Refusal(self._sentence(error)) from error
+            raise self._fault(error) from error
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -72,7 +72,12 @@ class Database:
                 with connection.begin():
                     yield connection
         except DBAPIError as error:
-            raise Refusal(self._sentence(error)) from error
+            raise self._fault(error) from error
+
+    def _fault(self, error: DBAPIError) -> Refusal:
+        # What the database says of values is about them; anything else is about itself.
+        kind = Refusal if isinstance(error, DataError | IntegrityError) else Unable
+        return kind(self._sentence(error))
 
     def _sentence(self, error: DBAPIError) -> str:
         said = _said(error)

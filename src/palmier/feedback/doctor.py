@@ -96,7 +96,7 @@ def _versions(workspace: Workspace) -> Iterator[Finding]:
 
 def _draws(workspace: Workspace) -> Iterator[Finding]:
     found = []
-    for path in sorted(workspace.draws.glob("*.json")) if workspace.draws.is_dir() else []:
+    for path in sorted(workspace.draws.glob("[!.]*.json")) if workspace.draws.is_dir() else []:
         try:
             if not isinstance(read_json(path), dict):
                 found.append(f"{path} is no draw: remove it, only answers that nobody has ranked are lost")
@@ -106,9 +106,12 @@ def _draws(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _orphans(workspace: Workspace) -> Iterator[Finding]:
-    """What a dead process left half written, and folders that belong to nothing."""
+    """What a dead process left half written, and folders that belong to nothing.
+
+    Not what a killed server leaves among its draws: the next one clears it by itself.
+    """
     found = []
-    for folder in (workspace.home, workspace.versions, workspace.models, workspace.draws, workspace.improve):
+    for folder in (workspace.home, workspace.versions, workspace.models, workspace.improve):
         for path in sorted(folder.glob(".partial-*")) if folder.is_dir() else []:
             owner = path.name.split("-")[1]
             if not (owner.isdigit() and Path(f"/proc/{owner}").exists()):

@@ -72,6 +72,10 @@ def from_json(value: Any) -> Taken:
     """Read what `to_json` gives. Raises Refusal where it is anything else: wrong, circular, incomplete or too large."""
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise Refusal(f'this is no conversation: expected {{"format": "{FORMAT}", …}}, as an export writes it')
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refusal("the conversation holds half of a character (a lone surrogate): write it whole") from None
     if value.get("version") != NEWEST:
         raise Refusal(f"the conversation's version is {value.get('version')!r}, this Palmier reads {NEWEST}: update it")
     unknown = sorted(set(value) - FIELDS)

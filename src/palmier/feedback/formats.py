@@ -24,6 +24,7 @@ from palmier.feedback.oasst import is_tree, rankings_of
 from palmier.feedback.rankings import comparisons
 from palmier.feedback.store import Store
 from palmier.records import Answer, Conversation, Demonstration, Label, Message, Ranking
+from palmier.workspace import sha256
 
 Format = Literal["rankings", "preference", "unpaired", "messages"]
 
@@ -97,6 +98,11 @@ def take(store: Store, path: Path, annotator: str) -> Taken:
     while some := list(itertools.islice(every, AT_ONCE)):
         fresh += store.add_all([(key_of(item), item) for item in some])
     return Taken(total, fresh, empty, frozenset(annotators))
+
+
+def name_of(path: Path) -> str:
+    """Whose feedback a file holds that doesn't say: a name of its own, so that no other file's consent covers it."""
+    return f"{path.name[:60]} {sha256(path)[:8]}"
 
 
 def parsed(path: Path, annotator: str) -> Iterator[tuple[str, list[Item]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 from palmier.errors import Refusal
@@ -31,13 +32,17 @@ class StoredMessage:
 
 @dataclass(frozen=True)
 class Tree:
-    """One conversation: its messages in the order in which they were added, and the latest note of each name."""
+    """One conversation: its messages in the order in which they were added, and the latest note of each name.
+
+    ``chosen`` are the branches that were gone to, oldest first: notes of the name "leaf".
+    """
 
     id: int
     annotator: str
     created: str
     messages: tuple[StoredMessage, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
+    chosen: tuple[Mapping[str, int], ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -83,11 +88,21 @@ class Tree:
         return found[::-1]
 
     def end_of(self, number: int) -> int:
-        """The end of the branch that goes through a message: the newest of what follows, again and again."""
-        self.find(number)
-        while self.children(number):
-            number = self.children(number)[-1].id
-        return number
+        """The end of the branch through a message in which the conversation stood last.
+
+        It stands at every message that is added and at every branch that is gone to.
+        """
+        below = {self.find(number).id}
+        for one in self.messages:
+            if one.parent in below:
+                below.add(one.id)
+        added = [(count, one.id) for count, one in enumerate(self.messages, 1)]
+        gone_to = [(note["after"], note["message"]) for note in self.chosen]
+        stood = sorted(added + gone_to, key=itemgetter(0))  # stable: a message was there before its branch was gone to
+        end = next(message for _, message in reversed(stood) if message in below)
+        while self.children(end):  # a file may say that it stands in the middle
+            end = self.children(end)[-1].id
+        return end
 
     def question(self) -> StoredMessage | None:
         """The last message of the person on the path; None where there is none."""

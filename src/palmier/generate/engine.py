@@ -22,8 +22,9 @@ from palmier.errors import Refusal
 from palmier.generate.fingerprint import fingerprint
 from palmier.generate.likelihoods import likelihoods
 from palmier.generate.pages import Pages
+from palmier.generate.penalties import Text, is_changed
 from palmier.generate.requests import Completion, Event, Likelihood, QueueFull, Request
-from palmier.generate.sampling import Rows, sample, sample_seed
+from palmier.generate.sampling import Rows, sample
 from palmier.generate.scheduler import Group, Sample, Scheduler
 from palmier.model.cache import KVCache, page_bytes
 from palmier.model.decoder import Decoder
@@ -357,12 +358,17 @@ def _told(one: Sample) -> tuple[Likelihood, ...] | None:
     return told
 
 
+def _text(one: Sample) -> Text:
+    prompt = one.group.request.prompt
+    return prompt, one.tokens[len(prompt) :]
+
+
 def _settings(samples: list[Sample]) -> Rows:
     requests = [one.group.request for one in samples]
     return Rows(
         [request.sampling for request in requests],
-        [sample_seed(one.group.request.sampling.seed, one.index) for one in samples],
-        [(request.prompt, one.tokens[len(request.prompt) :]) for one, request in zip(samples, requests, strict=True)],
+        [one.seed for one in samples],
+        [_text(one) if is_changed(one.group.request.sampling) else ((), ()) for one in samples],
         [request.top_logprobs for request in requests],
     )
 

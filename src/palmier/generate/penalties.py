@@ -23,10 +23,12 @@ class Penalties:
     """The rows of a batch that have a bias or a penalty, and what their texts hold so far."""
 
     def __init__(self, samplings: Sequence[Sampling], texts: Sequence[Text]) -> None:
-        chosen = [i for i, sampling in enumerate(samplings) if _wanted(sampling)]
+        chosen = [i for i, sampling in enumerate(samplings) if is_changed(sampling)]
         self._samplings = [samplings[i] for i in chosen]
         self._texts: list[Text] = [texts[i] for i in chosen]
         self.rows_C = torch.tensor(chosen, dtype=torch.long)
+        if not chosen:  # the usual case, made anew with every change of the batch
+            return
         self._repetition_C1, self._presence_C1, self._frequency_C1 = (
             torch.tensor([[getattr(one, name)] for one in self._samplings], dtype=torch.float32)
             for name in ("repetition_penalty", "presence_penalty", "frequency_penalty")
@@ -64,6 +66,7 @@ class Penalties:
                 self._bias_CV[row, token] = bias
 
 
-def _wanted(sampling: Sampling) -> bool:
+def is_changed(sampling: Sampling) -> bool:
+    """Whether logits are changed at all."""
     lowered = sampling.presence_penalty or sampling.frequency_penalty
     return bool(sampling.repetition_penalty != 1 or lowered or sampling.logit_bias)

@@ -35,6 +35,9 @@ from palmier.records import Sampling
 BLOCK = 128
 """Tokens of a block in `_invert`."""
 
+_SHORT = 4096
+"""Tokens of a vocabulary that `_invert` sums up as a whole. Never the batch's size: a draw depends on its own row alone."""
+
 _WORD = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -91,9 +94,10 @@ class Rows:
         self.plain = bool((self.temperature_B == 1).all())
         cut = [i for i, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1 or s.min_p > 0)]
         self.cut_C = torch.tensor(cut, dtype=torch.long)
-        self.top_k_C = torch.tensor([samplings[i].top_k for i in cut], dtype=torch.long)
-        self.top_p_C = torch.tensor([samplings[i].top_p for i in cut], dtype=torch.float64)
-        self.min_p_C = torch.tensor([samplings[i].min_p for i in cut], dtype=torch.float32)
+        if cut:
+            self.top_k_C = torch.tensor([samplings[i].top_k for i in cut], dtype=torch.long)
+            self.top_p_C = torch.tensor([samplings[i].top_p for i in cut], dtype=torch.float64)
+            self.min_p_C = torch.tensor([samplings[i].min_p for i in cut], dtype=torch.float32)
         self.penalties = Penalties(samplings, [((), ())] * len(samplings) if texts is None else texts)
         self.tops = [0] * len(samplings) if tops is None else list(tops)
 
@@ -113,7 +117,7 @@ def sample(logits_BV: Tensor, rows: Rows, positions: Sequence[int]) -> Drawn:
     The log-prob is that of the model's distribution at the row's temperature (for a greedy row,
     at temperature 1). Raises Refusal where a row's logits are not finite.
     """
-    peak_B, best_B = logits_BV.max(dim=-1)
+    peak_B = logits_BV.amax(dim=-1)
     scaled_BV = logits_BV - peak_B[:, None]
     if not rows.plain:
         scaled_BV /= rows.temperature_B[:, None]
@@ -121,6 +125,7 @@ def sample(logits_BV: Tensor, rows: Rows, positions: Sequence[int]) -> Drawn:
     logsumexp_B = weights_BV.sum(dim=-1).log()
     if not bool(torch.isfinite(logsumexp_B).all()):
         raise Refusal("the model's logits are not finite: its weights are damaged or its training ran away")
+    best_B = logits_BV.argmax(dim=-1) if rows.any_greedy else torch.zeros(len(logits_BV), dtype=torch.long)
     penalised_C = rows.penalties.rows_C
     if len(rows.penalties):
         logits_CV = rows.penalties.apply(logits_BV[penalised_C])
@@ -152,7 +157,11 @@ def _top(scaled_BV: Tensor, logsumexp_B: Tensor, tops: Sequence[int]) -> list[tu
 
 def _invert(weights_BV: Tensor, uniforms_B: NDArray[np.float64]) -> Tensor:
     """Return the first index whose cumulative weight exceeds the row's uniform share of the total."""
-    # In two steps, the block of tokens and the token within it: a running sum over a whole vocabulary is slow.
+    if weights_BV.shape[1] <= _SHORT:
+        cumulative_BV = weights_BV.cumsum(dim=-1, dtype=torch.float64)
+        target_B1 = torch.from_numpy(uniforms_B)[:, None] * cumulative_BV[:, -1:]
+        return torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0]
+    # In two steps, the block of tokens and the token within it: a running sum over a long vocabulary is slow.
     whole = weights_BV.shape[1] // BLOCK * BLOCK
     blocks_BN = weights_BV[:, :whole].reshape(len(weights_BV), -1, BLOCK).sum(dim=-1, dtype=torch.float64)
     rest_B1 = weights_BV[:, whole:].sum(dim=-1, keepdim=True, dtype=torch.float64)

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from palmier.generate.pages import ROOT, Pages
 from palmier.generate.requests import Likelihood, Request
+from palmier.generate.sampling import sample_seed
 
 PIECE = 512
 """Tokens of a prompt that are computed at a time."""
@@ -56,6 +58,11 @@ class Sample:
     runs: bool = False
     likelihoods: list[Likelihood] | None = None
 
+    @cached_property
+    def seed(self) -> int:
+        """What its draws are made of."""
+        return sample_seed(self.group.request.sampling.seed, self.index)
+
     @property
     def unread(self) -> bool:
         """Whether the prompt's own logits are still wanted: a page that another text has computed brings none."""
@@ -90,24 +97,28 @@ class Scheduler:
 
     def admit(self) -> None:
         """Start samples in order of arrival while there are rows and room for their texts."""
+        promised: int | None = None
         while (self.interrupted or self.queue) and len(self.running) < self.rows:
             sample = self.interrupted[0] if self.interrupted else self._next(self.queue[0])
-            if not self._room(sample):
+            if promised is None:
+                promised = sum(self.pages.needed(len(one.tokens)) - len(one.pages) + 1 for one in self.running)
+            if self.running and not self._room(sample, promised):
                 return
+            promised += self.pages.needed(len(sample.tokens)) + 1
+            sample.runs = True
+            self.running.append(sample)
+            # Nobody overtakes, so that whoever starts or goes on is the youngest of those that run.
             if self.interrupted:
                 self.interrupted.pop(0)
             else:
                 self._start(sample)
-            sample.runs = True
-            self.running.append(sample)
-            self.running.sort(key=lambda one: one.order)
 
     def prefill(self) -> list[tuple[Sample, int]]:
         """Samples that lack more than their last token, with how many tokens of each are computed now.
 
         Each has the pages for them. What another one of them is about to compute is left to that one.
         """
-        lacking = [sample for sample in self.running if sample.lacking > 1]
+        lacking = self._behind()
         budget = BUDGET_IDLE if len(lacking) == len(self.running) else BUDGET_BUSY
         chosen: list[tuple[Sample, int]] = []
         begun: set[tuple[int, tuple[int, ...]]] = set()
@@ -140,7 +151,7 @@ class Scheduler:
         """
         made: dict[int, int] = {}
         page = self.pages.page
-        for sample in list(self.running):
+        for sample in self._behind():
             elder = self._elder(sample)
             known = len(sample.tokens) - 1
             if elder is None or elder.cached < known:
@@ -152,6 +163,10 @@ class Scheduler:
                 made[sample.pages[-1]] = elder.pages[known // page]
                 self.computed(sample, rest)
         return made
+
+    def _behind(self) -> list[Sample]:
+        """Running samples that lack more than their last token; asked for in every step, and mostly none."""
+        return [sample for sample in self.running if len(sample.tokens) - sample.cached > 1]
 
     def _elder(self, sample: Sample) -> Sample | None:
         """The oldest running sample of a fresh one's request, where that is another one."""
@@ -214,16 +229,13 @@ class Scheduler:
         if group.started == group.request.n:
             self.queue.popleft()
 
-    def _room(self, sample: Sample) -> bool:
-        """Whether the text fits beside what the running samples still need, and a page for each to go on."""
-        if not self.running:
-            return True
-        promised = sum(self.pages.needed(len(one.tokens)) - len(one.pages) for one in self.running)
+    def _room(self, sample: Sample, promised: int) -> bool:
+        """Whether the text fits beside the pages ``promised``: what the running samples still need, and one for each to go on."""
         # A page that is found but left counts as available, and is held as soon as it is shared.
         wanted = self.pages.needed(len(sample.tokens))
         found = [] if sample.unread else self.pages.find(sample.tokens[:-1], 0, ROOT)
         shared = sum(self.pages.is_held(page) for page in found)
-        return wanted - shared + promised + len(self.running) <= self.pages.available
+        return wanted - shared + promised <= self.pages.available
 
     def _adopt(self, sample: Sample) -> None:
         """Share the pages of the index that go on with the sample's text."""

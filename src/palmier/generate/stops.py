@@ -23,17 +23,18 @@ class Stops:
     def push(self, text: str, *, last: bool = False) -> str:
         """The text that is certain once ``text`` has come; with ``last`` nothing is held back.
 
-        After a stop string is ``found`` nothing more comes.
+        After a stop string is ``found`` nothing more comes. It is the one that begins first, however the text was cut
+        into pieces: one that is there waits for another that began before it and may still be completed.
         """
         if self.found:
             return ""
         text = self._held + text
         places = [(place, string) for string in self._strings if (place := text.find(string)) >= 0]
-        if places:
-            self.found, self._held = True, ""
-            place, self.string = min(places, key=lambda found: found[0])
-            return text[:place]
         keep = 0 if last else self._beginning(text)
+        place, string = min(places, key=lambda found: found[0], default=(len(text), ""))
+        if string and place <= len(text) - keep:
+            self.found, self._held, self.string = True, "", string
+            return text[:place]
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 

@@ -100,6 +100,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self._prepared_head: Prepared | None = None
+        self._wide_head: tuple[Tensor, Prepared | None] | None = None
         with torch.device("meta"):
             self.model = Backbone(config)
             if not config.tie_embeddings:
@@ -175,6 +176,15 @@ class Decoder(nn.Module):
                 if isinstance(packed, Packed):
                     packed.prepare()
         self._prepared_head = Prepared.of(self.output_weight)
+        self._wide_head = None
+        if self._is_small:
+            head_VD = self.head_rows(slice(None)).detach()
+            self._wide_head = (head_VD, Prepared.of(head_VD))
+
+    @property
+    def _is_small(self) -> bool:
+        """Whether the last layer is computed in fp32 as a whole, though the others are not."""
+        return self.dtype.itemsize < 4 and self.config.vocab_size * self.config.hidden_size <= SMALL
 
     def head_rows(self, tokens: Tensor | slice) -> Tensor:
         """The head's fp32 rows (…, D) of some tokens (…)."""
@@ -187,8 +197,10 @@ class Decoder(nn.Module):
         whole last layer would take several times as long; the ``SHARP`` likeliest tokens are what log-probs are
         told of, and they hold most of the sum over the vocabulary, over whose rest the errors average out.
         """
-        if self.dtype.itemsize < 4 and self.config.vocab_size * self.config.hidden_size <= SMALL:
-            return F.linear(hidden_BD.float(), self.head_rows(slice(None))) * self.config.logit_scale
+        if self._is_small:
+            kept = self._prepared_head is not None and self._prepared_head.holds(self.output_weight)
+            head_VD, prepared = (kept and self._wide_head) or (self.head_rows(slice(None)), None)
+            return product(hidden_BD.float(), head_VD, None, prepared) * self.config.logit_scale
         if self._prepared_head is None:
             logits_BV = self.logits(hidden_BD)
         else:

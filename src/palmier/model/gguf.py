@@ -71,7 +71,9 @@ def import_gguf(path: Path, folder: Path, card: str = "", progress: Progress | N
     except Refusal as error:
         raise Refusal(f"{path}: {error}") from None
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise Refusal(f"{path} is damaged or no GGUF file: {type(error).__name__} {error}") from None
+        raise Refusal(
+            f"{path} is damaged or no GGUF file; get it again, or another one ({type(error).__name__}: {error})"
+        ) from None
     decoder = Decoder(config)
     decoder.load_state_dict(tensors, assign=True)
     with write_whole(folder) as partial:

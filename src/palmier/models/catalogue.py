@@ -1,4 +1,4 @@
-"""What can be had: small models that the decoder reads, by short names, with size and licence.
+"""What can be had: small models that the decoder reads and whose chat is ChatML, by short names, with size and licence.
 
 The shapes are those of the published config.json; a test counts the parameters with transformers.
 """
@@ -25,7 +25,6 @@ class Entry:
     parameters: int
     licence: str
     shape: Mapping[str, Any] = field(repr=False)
-    gated: bool = False
     embedded: str = ""
     """Its folder's name in the home, where it comes out of a Python package and needs no network."""
 
@@ -48,8 +47,6 @@ class Entry:
             return f"not read by this version ({self.shape['model_type']})"
         if self.embedded:
             return "embedded, 4-bit: needs no network"
-        if self.gated:
-            return "gated: accept its licence on its page first"
         return ""
 
 
@@ -68,14 +65,6 @@ def _shape(kind: str, hidden: int, layers: int, heads: int, kv_heads: int, wide:
 
 
 _SMOL_135M = _shape("llama", 576, 30, 9, 3, 1536, 49152)
-_LLAMA3_ROPE = {
-    "rope_type": "llama3",
-    "factor": 32.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
-
 CATALOGUE = (
     Entry(
         "smollm2",
@@ -113,14 +102,6 @@ CATALOGUE = (
         596_049_920,
         "Apache-2.0",
         _shape("qwen3", 1024, 28, 16, 8, 3072, 151936, head_dim=128),
-    ),
-    Entry(
-        "llama-3.2-1b",
-        "meta-llama/Llama-3.2-1B-Instruct",
-        1_235_814_400,
-        "Llama 3.2 Community License",
-        _shape("llama", 2048, 16, 32, 8, 8192, 128256, rope_scaling=_LLAMA3_ROPE),
-        gated=True,
     ),
 )
 

@@ -86,7 +86,7 @@ def pull(name: str, workspace: Workspace | None = None) -> Path:
     with _alone(partial, name):
         if (target / "config.json").is_file():  # another process has just finished it
             return target
-        with _explained(repository, entry), _quietly():
+        with _explained(repository), _quietly():
             commit, files = _contents(repository)
             _gather(repository, commit, files, partial, entry)
         _finish(partial, target, repository, commit, files, entry)
@@ -213,7 +213,7 @@ def _alone(partial: Path, name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(repository: str, entry: Entry | None) -> Iterator[None]:
+def _explained(repository: str) -> Iterator[None]:
     """Turn what the hub's client raises into one line that says what to do."""
     from huggingface_hub import errors
 
@@ -221,9 +221,8 @@ def _explained(repository: str, entry: Entry | None) -> Iterator[None]:
     try:
         yield
     except errors.GatedRepoError:
-        licence = f" ({entry.licence})" if entry else ""
         raise Refusal(
-            f"{repository} is gated: accept its licence{licence} at https://huggingface.co/{repository}, make a token "
+            f"{repository} is gated: accept its licence at https://huggingface.co/{repository}, make a token "
             "in your settings there, and set HF_TOKEN to it"
         ) from None
     except errors.RepositoryNotFoundError:

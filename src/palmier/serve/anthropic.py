@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from palmier.errors import Refusal
 from palmier.records import Conversation, Message, Sampling
 from palmier.serve.answerer import Reply
 from palmier.serve.chat import CHAT_TEMPERATURE, CHAT_TOP_P, fresh_seed, server_event
-from palmier.serve.fields import Fields
+from palmier.serve.fields import Fields, text_alone
 from palmier.serve.live import Stopped
 from palmier.serve.loading import Loaded
 from palmier.serve.serving import Given, check_version, engines, fault_of, read_to_end, stream
@@ -66,7 +66,7 @@ class Turned(_Fields):
     """A message; an assistant's may come back as it was answered."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | Annotated[list[TextBlock], Field(min_length=1)]
+    content: Annotated[str | Annotated[list[TextBlock], Field(min_length=1)], BeforeValidator(text_alone)]
 
 
 class Metadata(_Fields):
@@ -78,7 +78,7 @@ class Counted(_Fields):
 
     model: str
     messages: Annotated[list[Turned], Field(min_length=1)]
-    system: str | list[TextBlock] = ""
+    system: Annotated[str | list[TextBlock], BeforeValidator(text_alone)] = ""
     cache_control: CacheControl | None = None
 
     def conversation(self) -> Conversation:

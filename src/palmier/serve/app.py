@@ -42,7 +42,7 @@ from palmier.serve.draws import Draws
 from palmier.serve.guard import LOCAL, Access, Guard
 from palmier.serve.live import Live
 from palmier.serve.loading import check
-from palmier.serve.monitoring import Meter, Metrics
+from palmier.serve.monitoring import READ, Meter, Metrics
 from palmier.serve.remote import Remote
 from palmier.serve.score import Scorer
 from palmier.serve.serving import Serving, add_error_handlers
@@ -66,12 +66,12 @@ class _Files(StaticFiles):
         return response
 
 
-@pages.get("/")
+@pages.api_route("/", methods=READ)
 async def chat_page() -> FileResponse:
     return FileResponse(PAGE / "index.html", headers={"cache-control": "no-cache"})
 
 
-@pages.get("/rank")
+@pages.api_route("/rank", methods=READ)
 async def rank_page() -> FileResponse:
     return FileResponse(PAGE / "rank.html", headers={"cache-control": "no-cache"})
 
@@ -175,6 +175,7 @@ def create_app(serving: Serving, access: Access = LOCAL) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/schema",
+        responses={"4XX": {"description": "What is wrong with the request, in the shape of the path's API"}},
     )
     app.state.serving, app.state.access = serving, access
     app.state.metrics, app.state.scorer = Metrics(serving.live), Scorer(serving.workspace)

@@ -10,11 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from palmier.errors import Refusal
 from palmier.records import Conversation, Message
 from palmier.serve.chat import CHAT_TEMPERATURE, CHAT_TOP_P, Told, Turn, begin, server_event
+from palmier.serve.fields import text_alone
 from palmier.serve.live import Stopped
 from palmier.serve.openai_fields import (
     FINISHES,
@@ -58,7 +59,7 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Annotated[str | list[TextPart], BeforeValidator(text_alone)]
 
     @model_validator(mode="before")
     @classmethod

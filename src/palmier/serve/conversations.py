@@ -174,7 +174,7 @@ async def add_message(serving: Given, number: Number, body: NewMessage) -> dict[
 
 @router.post("/conversations/{number}/branch")
 async def choose(serving: Given, number: Number, body: Branch) -> dict[str, Any]:
-    """Go on in the branch of a message: to its newest end."""
+    """Go on in the branch of a message, where the conversation stood in it last: at ``leaf``."""
     end = await run_in_threadpool(serving.store.choose, number, body.message)
     return {"id": number, "leaf": end}
 

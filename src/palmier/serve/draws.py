@@ -88,7 +88,7 @@ class Draws:
         self._failures: dict[str, Refusal] = {}
         folder.mkdir(parents=True, exist_ok=True)
         clear_leftovers(folder)
-        stored = [_read(path) for path in folder.glob("*.json")]
+        stored = [_read(path) for path in folder.glob("[!.]*.json")]
         self._draws = {draw.id: draw for draw in sorted(stored, key=lambda draw: draw.created)}
 
     async def begin(

@@ -5,6 +5,19 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+
+def text_alone(value: Any) -> Any:
+    """What a message's content is read through: a part that is no text is refused by its own name."""
+    parts = value if isinstance(value, list) else []
+    others = [part["type"] for part in parts if isinstance(part, dict) and part.get("type", "text") != "text"]
+    if others:
+        other = repr(others[0])[:40]
+        raise PydanticCustomError(
+            "not_text", "a part of type {other} is not supported here: send text alone", {"other": other}
+        )
+    return value
 
 
 class Fields(BaseModel):

@@ -10,6 +10,7 @@ Every answer carries a content security policy under which nothing but our own f
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -52,6 +53,10 @@ SIGN_IN = Path(__file__).parent / "page" / "key.html"
 MOST_DISCARDED = 64 << 20
 """Bytes of a body that is too large which are read and thrown away before it is refused."""
 
+BODY_SECONDS = 30.0
+"""Seconds for which a client may send nothing of a body that it has begun."""
+
+TOO_SLOW = Fault(408, "the rest of the request's body has not come: send it again")
 TOO_LARGE = Fault(413, f"a request may bring at most {MOST_BYTES} bytes")
 
 NO_KEY = Fault(
@@ -214,21 +219,32 @@ def _name_and_port(url: str) -> tuple[str, int]:
 
 
 class _Body:
-    """Counts a body whose length was not told beforehand; past the limit the answer is 413, whatever the app says."""
+    """Counts a body whose length was not told beforehand, and waits for it only so long.
+
+    Past a limit the answer is 413 or 408, whatever the app says.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._seen = 0
-        self._refused = False
+        self._refused = self._whole = False
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), None if self._whole else BODY_SECONDS)
+        except TimeoutError:
+            return await self._give_up(TOO_SLOW)
+        self._whole = not message.get("more_body", False)
         self._seen += len(message.get("body", b""))
         if self._seen <= MOST_BYTES:
             return message
+        return await self._give_up(TOO_LARGE, more=not self._whole)
+
+    async def _give_up(self, fault: Fault, *, more: bool = True) -> Message:
+        """Answer with the fault, once; for the app it is as if the client had gone."""
         if not self._refused:
             self._refused = True
-            await _refuse(self._scope, self._receive, self._send, TOO_LARGE, message.get("more_body", False))
+            await _refuse(self._scope, self._receive, self._send, fault, more)
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -249,7 +265,10 @@ async def _discard(receive: Receive) -> None:
     """Read on: an answer to somebody who is still sending is lost with the connection that is closed upon it."""
     seen = 0
     while seen < MOST_DISCARDED:
-        message = await receive()
+        try:
+            message = await asyncio.wait_for(receive(), BODY_SECONDS)
+        except TimeoutError:
+            return
         seen += len(message.get("body", b""))
         if not message.get("more_body", False):
             return

@@ -22,12 +22,13 @@ from palmier.errors import Refusal
 from palmier.generate.requests import Event, QueueFull
 from palmier.records import Conversation, Message, Sampling
 from palmier.scale.precision import Precision
+from palmier.scale.runtime import give_back
 from palmier.serve.answerer import Cache, Load
 from palmier.serve.answerer import Stopped as Stopped
 from palmier.serve.chat import Turn, begin
 from palmier.serve.context import Opening, fit
 from palmier.serve.loading import QUEUE, Loaded, State, load
-from palmier.serve.ticket import Asked, Ticket
+from palmier.serve.ticket import Asked, Ticket, post
 from palmier.serve.work import Job, Result, Work
 from palmier.versions import Version
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 """How often the pointer `current` is looked at."""
+
+TIDY_SECONDS = 60.0
+"""How often freed memory goes back to the system."""
 
 GONE = "the engine has stopped: see the server's output, and start it again"
 
@@ -86,7 +90,7 @@ class Live:
         self._waiting: dict[str, _Waiting] = {}
         self._problem = ""
         self._pointer = versions.stamp()
-        self._looked = time.monotonic()
+        self._looked = self._tidied = time.monotonic()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ending = self._ended = False
         self.request_seconds: float | None = None  # the longest that an answer may be drawn
@@ -217,6 +221,7 @@ class Live:
                         self._step(loaded)
                     loaded.work_on()
                 self._free()
+                self._tidy()
                 self._show()
         finally:
             # Also when a bug ends the thread: nobody may wait for ever, /health tells, the log has the traceback.
@@ -317,13 +322,13 @@ class Live:
         groups: dict[str, list[Event]] = {}
         for event in events:
             groups.setdefault(event.id, []).append(event)
-        for name, group in groups.items():
-            ticket = loaded.tickets[name]
+        posted = [(loaded.tickets[name], group) for name, group in groups.items()]
+        for ticket, group in posted:
             if self.watch is not None:
                 self.watch(ticket, group)
-            ticket.post(group)
-            if not ticket.unfinished:
-                del loaded.tickets[name]
+            if ticket.take(group):
+                del loaded.tickets[ticket.id]
+        post(posted)
         loaded.used = time.monotonic()
 
     def _discard(self, loaded: Loaded, refusal: Refusal) -> None:
@@ -363,6 +368,12 @@ class Live:
         for name, loaded in list(self._loaded.items()):
             if name != self._current and not loaded.chosen and not loaded.busy:
                 self._drop(name)
+
+    def _tidy(self) -> None:
+        """Once a minute: give back the memory that was freed, which else grows with the shapes that were met."""
+        if time.monotonic() - self._tidied >= TIDY_SECONDS:
+            give_back()
+            self._tidied = time.monotonic()
 
     def _drop(self, name: str) -> None:
         self._loaded.pop(name).hold.close()

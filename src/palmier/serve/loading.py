@@ -17,7 +17,7 @@ from palmier.model.checkpoint import load as load_decoder
 from palmier.model.decoder import Decoder
 from palmier.scale import precision as precisions
 from palmier.scale.precision import Precision
-from palmier.scale.runtime import FEW, default_dtype, keep_programs
+from palmier.scale.runtime import FEW, default_dtype, keep_programs, release_workers
 from palmier.versions import Version
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def load(version: Version, precision: Precision = "auto") -> Loaded:
         decoder = precisions.load(version.folder, precision)
         loaded = Loaded(version, decoder, template, _engine(decoder), hold)
         until_loaded.pop_all()
+    release_workers()  # from here on the engine's thread alone multiplies
     return loaded
 
 

@@ -27,6 +27,9 @@ from palmier.serve.ticket import Ticket
 
 router = APIRouter(include_in_schema=False)
 
+READ = ["GET", "HEAD"]
+"""How monitors and proxies ask whether somebody is there."""
+
 FIRST = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 BETWEEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Borders of the histograms, in seconds."""
@@ -157,7 +160,7 @@ async def metrics(given: Annotated[Metrics, Depends(_metrics)]) -> Response:
     return Response(generate_latest(given.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/health")
+@router.api_route("/health", methods=READ)
 async def health(serving: Given) -> JSONResponse:
     """200 while there is somebody who answers, 503 when the engine has died or the backend is away: which version answers, how much waits, how much memory it takes.
 

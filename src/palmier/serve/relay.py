@@ -24,7 +24,7 @@ from palmier.serve.chat import server_event
 from palmier.serve.relayed import usage_of
 from palmier.serve.remote import END
 from palmier.serve.serving import NO_ENGINE, Absent, Given, Missing, check_version, stream, unless_gone
-from palmier.serve.shapes import error_body
+from palmier.serve.shapes import NOT_JSON, error_body
 
 router = APIRouter(prefix="/v1")
 
@@ -102,7 +102,7 @@ async def _read(request: Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.body())
     except (ValueError, RecursionError):
-        raise Refusal("the body is not JSON in UTF-8") from None
+        raise Refusal(NOT_JSON) from None
     if not isinstance(body, dict):
         raise Refusal("the body is not a JSON object")
     return body

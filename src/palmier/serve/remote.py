@@ -228,7 +228,8 @@ class Remote:
             why = self._clean(str(error)) or "no answer in time"
             return self._trouble(502, f"can't be reached ({why}): is it running?", "backend_unreachable")
         if isinstance(error, httpx.TimeoutException):
-            return self._trouble(504, f"said nothing for {self._silence:g} seconds", "backend_silent")
+            waited = error.request.extensions["timeout"]["read"]  # a list of models is waited for less long
+            return self._trouble(504, f"said nothing for {waited:g} seconds", "backend_silent")
         if begun:
             return self._trouble(502, "broke off in the middle of an answer", "backend_broke_off")
         return self._trouble(502, "closed the connection without an answer", "backend_broke_off")

@@ -14,6 +14,7 @@ from palmier.feedback.reward import ModelReward
 from palmier.generate.requests import QueueFull
 from palmier.models.names import inside
 from palmier.records import Answer, Conversation, Message
+from palmier.scale.runtime import release_workers
 from palmier.serve.serving import Missing
 from palmier.workspace import Workspace
 
@@ -60,8 +61,11 @@ class Scorer:
             self._waiting -= 1
 
     def _score(self, name: str, conversation: Conversation, answers: list[str]) -> list[float]:
-        reward = self._reward(name)
-        return reward.score([conversation] * len(answers), [Answer(text) for text in answers])
+        try:
+            reward = self._reward(name)
+            return reward.score([conversation] * len(answers), [Answer(text) for text in answers])
+        finally:
+            release_workers()  # they would slow the engine's
 
     def _reward(self, name: str) -> ModelReward:
         folder = inside(name, self._workspace)

@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from palmier.errors import Refusal
+from palmier.errors import Refusal, Unable
 from palmier.feedback.store import NotStored, Store
 from palmier.generate.requests import QueueFull
 from palmier.serve.answerer import Answerer, Catalogue, Reply
@@ -24,7 +24,7 @@ from palmier.serve.draws import Draws
 from palmier.serve.guard import HEADERS
 from palmier.serve.live import Busy, Live, Stopped
 from palmier.serve.remote import Trouble
-from palmier.serve.shapes import Fault, fault_response
+from palmier.serve.shapes import NOT_JSON, Fault, fault_response
 from palmier.workspace import Workspace
 
 Result = TypeVar("Result")
@@ -166,7 +166,7 @@ def _alive(process: int) -> bool:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """A Refusal is 400, what does not exist 404, no room 429 or 503, a bug 500; in the shape of the path's API."""
+    """A Refusal is 400, what does not exist 404, no room 429 or 503, a full disk 503, a bug 500; in the shape of the path's API."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(Refusal, _refused)
@@ -191,6 +191,8 @@ def fault_of(error: Refusal | Stopped) -> Fault:
         return Fault(429, sentence, "rate_limit_error", code="queue_full", retry=RETRY_SECONDS)
     if isinstance(error, Busy):
         return Fault(503, sentence, "server_error", code="busy", retry=RETRY_SECONDS)
+    if isinstance(error, Unable):
+        return Fault(503, sentence, "server_error", code="unable", retry=RETRY_SECONDS)
     return Fault(400, sentence)
 
 
@@ -205,6 +207,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
         sentence = f"the field {place!r} is not supported here: leave it out"
     elif first["type"] == "json_invalid":
         place, sentence = "", f"the body is not JSON: {first['ctx']['error']}"
+    elif not place and isinstance(first["input"], bytes):  # FastAPI reads JSON only where the header says so
+        sentence = "the body: send JSON, with the header content-type: application/json"
     else:
         sentence = f"{place or 'the body'}: {first['msg']}"
     return fault_response(request.url.path, Fault(400, sentence, param=place or None))
@@ -215,7 +219,7 @@ async def _unknown(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     path = request.url.path
     sentence = {
-        400: "the body is not JSON in UTF-8",
+        400: NOT_JSON,
         404: f"there is nothing under {path[:80]!r}",
         405: f"{path[:80]} is not asked with {request.method[:20]}",
     }.get(error.status_code, str(error.detail))

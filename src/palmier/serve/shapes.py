@@ -24,6 +24,9 @@ KINDS = {
 """Anthropic's names of what went wrong, by HTTP status."""
 
 
+NOT_JSON = "the body is not JSON in UTF-8, or it nests too deep or holds too long a number"
+
+
 class Fault(NamedTuple):
     """Why a request is not answered. ``kind``, ``param`` and ``code`` are OpenAI's; ``retry`` is a number of seconds."""
 

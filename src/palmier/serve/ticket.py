@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from palmier.data.template import Template
 from palmier.generate.requests import Event, Request
@@ -52,8 +52,8 @@ class Ticket:
         self.began = time.monotonic()
         self.heard: dict[int, float] = {}
         """When each sample's last token came."""
-        self._loop = asyncio.get_running_loop()
-        self.placed: asyncio.Future[None] = self._loop.create_future()
+        self.loop = asyncio.get_running_loop()
+        self.placed: asyncio.Future[None] = self.loop.create_future()
         self._inbox: asyncio.Queue[list[Event] | BaseException] = asyncio.Queue()
 
     async def events(self) -> AsyncIterator[list[Event]]:
@@ -90,15 +90,21 @@ class Ticket:
 
     def accept(self, loaded: Loaded, request: Request) -> None:
         self.version, self.template, self.prompt = loaded.version.name, loaded.template, request.prompt
-        tell(self._loop, self._settle, None)
+        tell(self.loop, self._settle, None)
 
-    def post(self, events: list[Event]) -> None:
+    def take(self, events: list[Event]) -> bool:
+        """Note what ended with these events, which are `post`ed next; whether all n samples have."""
         self.unfinished -= sum(event.finish is not None for event in events)
-        tell(self._loop, self._inbox.put_nowait, events)
+        return not self.unfinished
 
     def fail(self, error: BaseException) -> None:
         """Whoever waits for a place, or for events, gets ``error``."""
-        tell(self._loop, self._settle, error)
+        tell(self.loop, self._settle, error)
+
+    # Called in the event loop:
+
+    def hear(self, events: list[Event]) -> None:
+        self._inbox.put_nowait(events)
 
     def _settle(self, error: BaseException | None) -> None:
         if error is not None:
@@ -109,3 +115,21 @@ class Ticket:
             self.placed.set_result(None)
         else:
             self.placed.set_exception(error)
+
+
+def post(drawn: Sequence[tuple[Ticket, list[Event]]]) -> None:
+    """From the engine's thread: hand what a step drew to everybody who waits for it.
+
+    Each event loop is woken once a step and not once a request: at every call it may take the interpreter for itself,
+    and the engine's thread stands still meanwhile.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, list[Event]]]] = {}
+    for ticket, events in drawn:
+        by_loop.setdefault(ticket.loop, []).append((ticket, events))
+    for loop, told in by_loop.items():
+        tell(loop, _hear, told)
+
+
+def _hear(told: Sequence[tuple[Ticket, list[Event]]]) -> None:
+    for ticket, events in told:
+        ticket.hear(events)

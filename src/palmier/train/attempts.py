@@ -18,7 +18,7 @@ from palmier.feedback.rankings import clear
 from palmier.feedback.split import by_prompt, check_enough
 from palmier.feedback.store import Preference, open_store
 from palmier.train.log import say
-from palmier.versions import Versions
+from palmier.versions import Version, Versions
 from palmier.workspace import Workspace, read_json, write_json, write_whole
 
 BEGUN, OUTCOME = "begun.json", "outcome.json"
@@ -27,6 +27,10 @@ POLICY, JUDGE = "policy.jsonl", "judge.jsonl"
 
 USED = "used.json"
 """What the halves were made out of, as (kind, number) in the store: noted there when a version was made."""
+
+
+class Withdrawn(Exception):
+    """Some of what an improvement learns from may not be used any more."""
 
 
 def begin(workspace: Workspace, base: str, judge_share: float, settings: Mapping[str, Any]) -> Path:
@@ -68,13 +72,16 @@ def unfinished(workspace: Workspace, settings: Mapping[str, Any], fresh: bool) -
         if (folder / OUTCOME).is_file():
             tidy(folder)
         elif fresh:
-            drop(folder)
+            _set_aside(folder, workspace)
         else:
             _same_settings(folder, settings)
-            if _still_allowed(folder, workspace):
+            try:
+                check_allowed(folder, workspace)
+            except Withdrawn:
+                say(f"Improvement {folder.name} used rankings that were withdrawn: it is dropped, a new one begins")
+                _set_aside(folder, workspace)
+            else:
                 return folder
-            say(f"Improvement {folder.name} used rankings that were withdrawn since: it is dropped, a new one begins")
-            drop(folder)
     return None
 
 
@@ -94,6 +101,20 @@ def tidy(folder: Path) -> None:
             shutil.rmtree(part)
         elif part.name != OUTCOME and not part.name.endswith(".metrics.jsonl"):
             part.unlink()
+
+
+def candidate(folder: Path, workspace: Workspace) -> Version | None:
+    """The version that an improvement which died before its end has added already."""
+    made = [version for version in Versions(workspace).all() if version.card.get("improve") == folder.name]
+    return made[0] if made else None
+
+
+def _set_aside(folder: Path, workspace: Workspace) -> None:
+    """Drop an improvement that has not ended; a version that it had made stays, and what that one was made of is noted."""
+    made = candidate(folder, workspace)
+    if made is not None:
+        note_uses(folder, workspace, made.name)
+    drop(folder)
 
 
 def drop(folder: Path) -> None:
@@ -162,9 +183,10 @@ def _read(workspace: Workspace) -> tuple[list[Preference], int]:
         return preferences, store.count() - own
 
 
-def _still_allowed(folder: Path, workspace: Workspace) -> bool:
-    store = open_store(workspace)
-    allowed = Counter(json.dumps(ranking.to_json()) for ranking in store.training_rankings())
-    store.close()
+def check_allowed(folder: Path, workspace: Workspace) -> None:
+    """Raise Withdrawn where a ranking that an improvement began with may not be learnt from any more."""
+    with contextlib.closing(open_store(workspace)) as store:
+        allowed = Counter(json.dumps(ranking.to_json()) for ranking in store.training_rankings())
     used = read_rankings(folder / POLICY) + read_rankings(folder / JUDGE)
-    return Counter(json.dumps(ranking.to_json()) for ranking in used) <= allowed
+    if not Counter(json.dumps(ranking.to_json()) for ranking in used) <= allowed:
+        raise Withdrawn

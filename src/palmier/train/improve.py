@@ -118,16 +118,26 @@ def run(settings: Settings, *, fresh: bool = False) -> Outcome:
     workspace = Workspace(settings.home)
     with workspace.exclusively("palmier improve"):
         _try_judge(settings, workspace)
-        wanted = settings.comparable()
-        folder = attempts.unfinished(workspace, wanted, fresh)
-        work = Improvement(settings, workspace, folder or attempts.begin(workspace, settings.base, JUDGE_SHARE, wanted))
-        try:
-            outcome = work.go()
-        except Diverged as stopped:
-            outcome = Outcome(False, "", f"stopped, and version {work.old.name} is as it was: {stopped}")
+        while True:
+            work = _open(settings, workspace, fresh)
+            try:
+                outcome = work.go()
+                break
+            except Diverged as stopped:
+                outcome = Outcome(False, "", f"stopped, and version {work.old.name} is as it was: {stopped}")
+                break
+            except attempts.Withdrawn:
+                fresh = False  # it is still open: `attempts.unfinished` says why it is dropped
         write_json(work.folder / attempts.OUTCOME, dataclasses.asdict(outcome))
         attempts.tidy(work.folder)
         return outcome
+
+
+def _open(settings: Settings, workspace: Workspace, fresh: bool) -> Improvement:
+    """The improvement to go on with, or a new one."""
+    wanted = settings.comparable()
+    folder = attempts.unfinished(workspace, wanted, fresh)
+    return Improvement(settings, workspace, folder or attempts.begin(workspace, settings.base, JUDGE_SHARE, wanted))
 
 
 class Improvement:
@@ -147,28 +157,36 @@ class Improvement:
         self.sizing = Sizing.of(self.base.folder)
 
     def go(self) -> Outcome:
-        """The parts in their order; what is done already returns at once."""
+        """The parts in their order; what is done already returns at once.
+
+        Raises attempts.Withdrawn at the next part, or before a version is made, when somebody takes consent back.
+        """
         say(f"Improving version {self.base.name} ({self.base.label}) in {self.folder}")
         say(f"1 of 6: {len(self.policy_half)} rankings move the policy, {len(self.judge_half)} judge it")
-        say("2 of 6: a reward model from the policy's half")
+        self._part("2 of 6: a reward model from the policy's half")
         reward = self._reward_model("reward", attempts.POLICY)
         judge = self._judge()
-        say(f"4 of 6: {self.settings.method.upper()} moves the policy")
+        self._part(f"4 of 6: {self.settings.method.upper()} moves the policy")
         policy = self._dpo() if self.settings.method == "dpo" else self._ppo(reward)
         attempts.drop_older_steps(policy)
-        say(f"5 of 6: both versions answer {len(self.prompts)} prompts that the policy never saw")
+        self._part(f"5 of 6: both versions answer {len(self.prompts)} prompts that the policy never saw")
         old = Side(self.old.folder, self._answers("old", self.old.folder))
         new = Side(policy, self._answers("new", policy))
-        say("6 of 6: the judge is tried, and compares")
+        self._part("6 of 6: the judge is tried, and compares")
         unseen = self.policy_half[:MOST_PROMPTS]
         evidence = compare(judge, unseen, self.prompts, new, old, seed=self.settings.seed, dtype=self.dtype)
         return self._conclude(policy, reward, evidence)
 
+    def _part(self, title: str) -> None:
+        """Begin a part, if what is learnt from may still be used: training takes hours, and consent is taken back at any time."""
+        attempts.check_allowed(self.folder, self.workspace)
+        say(title)
+
     def _judge(self) -> Reward:
         if self.settings.judge != "none":
-            say(f"3 of 6: the judge is the program {self.settings.judge}")
+            self._part(f"3 of 6: the judge is the program {self.settings.judge}")
             return ProgramReward(self.settings.judge)
-        say("3 of 6: the judge, a reward model from the other half")
+        self._part("3 of 6: the judge, a reward model from the other half")
         return ModelReward.load(self._reward_model("judge", attempts.JUDGE), dtype=self.dtype)
 
     def _reward_model(self, name: str, half: str) -> Path:
@@ -247,9 +265,10 @@ class Improvement:
         return [[Answer.from_json(one) for one in value["answers"]] for _, value in read_lines(path)]
 
     def _conclude(self, policy: Path, reward: Path, evidence: Evidence) -> Outcome:
-        candidate = self._candidate()
+        candidate = attempts.candidate(self.folder, self.workspace)
         verdict = self._verdict(evidence, candidate)
         if candidate is None:
+            attempts.check_allowed(self.folder, self.workspace)
             trained = ModelReward.load(reward, dtype=self.dtype)
             reward_accuracy = accuracy(trained, self.judge_half[:MOST_PROMPTS], self.settings.seed)
             candidate = self.versions.add(
@@ -269,11 +288,6 @@ class Improvement:
         if verdict.promote:
             self.versions.promote(candidate.name)
         return Outcome(verdict.promote, candidate.name, verdict.sentence, evidence.to_json())
-
-    def _candidate(self) -> Version | None:
-        """The version that a run which died between the last two lines above has added already."""
-        made = [version for version in self.versions.all() if version.card.get("improve") == self.folder.name]
-        return made[0] if made else None
 
     def _verdict(self, evidence: Evidence, candidate: Version | None) -> Verdict:
         """What the evidence says, unless somebody promoted a version that it says nothing about."""

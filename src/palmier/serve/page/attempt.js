@@ -3,13 +3,13 @@
 import { ServerError } from "./api.js";
 import { notice } from "./state.js";
 
-/** The result of `work`; undefined where the server refused it, which a notice tells. */
-export async function attempt(work) {
+/** The result of `work`; undefined where the server refused it, which a notice tells, or `refused(error)` in its place. */
+export async function attempt(work, refused = (error) => notice(error.message, true)) {
   try {
     return await work();
   } catch (error) {
     if (!(error instanceof ServerError)) throw error;
-    notice(error.message, true);
+    await refused(error);
     return undefined;
   }
 }

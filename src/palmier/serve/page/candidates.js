@@ -1,6 +1,6 @@
 // Answers side by side, without names, and what a person says of them: the best one, a tie, or all bad.
 
-import { button, element } from "./element.js";
+import { button, directed, element } from "./element.js";
 import { update } from "./markdown.js";
 import { say } from "./words.js";
 
@@ -27,7 +27,7 @@ export class Candidates {
     const verdicts = element("div", "buttons", this.tie, this.bad);
     this.heading = element("h2", "", say("Which answer is better?"));
     this.heading.id = "comparison-title";
-    const quoted = question ? [element("p", "quoted", question)] : [];
+    const quoted = question ? [directed(element("p", "quoted", question))] : [];
     this.node = element("section", "comparison", this.heading, ...quoted, this.status, this.grid, verdicts);
     this.node.append(this.details(), this.ending());
     this.node.setAttribute("aria-labelledby", this.heading.id);
@@ -65,6 +65,7 @@ export class Candidates {
     this.how.setAttribute("aria-label", say("How much better (if you like)"));
     this.reason = element("input");
     this.reason.maxLength = 2000;
+    this.reason.dir = "auto";
     this.reason.placeholder = say("Why? (if you like)");
     this.reason.setAttribute("aria-label", say("Why? (if you like)"));
     this.reason.addEventListener("keydown", (event) => {

@@ -1,6 +1,6 @@
 // The answers as cards that can be put in order: by pointer (mouse, finger, pen), buttons or keys.
 
-import { element } from "./element.js";
+import { directed, element } from "./element.js";
 import { update } from "./markdown.js";
 import { language, say } from "./words.js";
 
@@ -188,7 +188,7 @@ class Drag {
     this.gap = element("div");
     this.gap.id = "gap";
     this.ghost = element("div", "ghost", element("strong", "small soft", named(card.letter)));
-    this.ghost.append(element("p", "", card.text.slice(0, 200)));
+    this.ghost.append(directed(element("p", "", card.text.slice(0, 200))));
     this.handle.setPointerCapture(event.pointerId);
     this.listeners = { pointermove: (e) => this.move(e), pointerup: () => this.end(true), pointercancel: () => this.end(false) };
     for (const [name, listener] of Object.entries(this.listeners)) this.handle.addEventListener(name, listener);

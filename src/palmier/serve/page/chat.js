@@ -5,8 +5,9 @@
 //   ensureConversation(text)  stores the text as the next message → {conversation, message} (numbers), or null where it was refused
 //   reload(leaf)              load the tree anew from the server and show it, with the branch of message `leaf` where one is given
 //   versions                  which versions answer (versions.js): wanted, compared, comparing
-//   isWriting()               whether something is being written: nothing else begins then
-//   occupy(stop)              be busy: the stop button calls `stop`; returns what ends it
+//   isBusy()                  whether something is written, or waits for a verdict: nothing else begins then, and who asks is told
+//   occupy({stop, isRunning, remind})   be busy: the stop button calls `stop`, and stands there while `isRunning()`;
+//                             `remind` says what is open, to who begins something else; returns what ends it
 //   turnOf(message)           the Turn (turn.js) of a message of the person, or null
 //   composer, sidebar         the message box (#composer-tools stands beside it), the list
 //   actions.decorate, actions.shown   hooks: an answer's tools are drawn; the branch was shown
@@ -31,7 +32,7 @@ const asked = new URLSearchParams(location.search).get("c");
 translate();
 
 let conversation = new Conversation();
-let occupied = null; // what the stop button calls, while something else than an answer is drawn
+let occupied = null; // what is open beside an answer that is drawn, as `occupy` was told
 let isSending = false;
 let isReady = false; // whether the conversation of the address has been opened
 let opening = 0; // rises with every conversation that is asked for: the last one is shown
@@ -40,7 +41,7 @@ const writing = new Map(); // conversations that are written in, by number: they
 const actions = {
   conversation: () => conversation,
   compared: () => versions.compared,
-  isBusy: isWriting,
+  isBusy,
   isLast: (turn) => turn === transcript.turns.at(-1),
   again: (message, version) => draw(message.id, wishes(version)),
   goOn: (answer, isAlone) => draw(answer.parent, [{ continue: answer.id, model: answer.version, own_thread: !isAlone }]),
@@ -49,7 +50,7 @@ const actions = {
     if (isSent) composer.focus();
     return isSent;
   },
-  choose: (message, place) => attempt(() => choose(message, place)),
+  choose: (message, place) => within(conversation, () => choose(message, place)),
   reload,
   decorate: null,
   shown: null,
@@ -65,7 +66,7 @@ export const chat = {
   ensureConversation,
   reload,
   versions,
-  isWriting,
+  isBusy,
   occupy,
   turnOf: (message) => transcript.find(message),
   composer,
@@ -74,7 +75,19 @@ export const chat = {
 };
 
 function isWriting() {
-  return isSending || occupied !== null || conversation.isWriting;
+  return isRunning() || occupied !== null;
+}
+
+/** Whether something else has to wait; whoever asked for it is told. */
+function isBusy() {
+  if (occupied) occupied.remind();
+  else if (conversation.isWriting) notice(say("Wait until the answer is written, or stop it."));
+  return isWriting(); // while a message is on its way, a second press is the same one
+}
+
+/** Whether there is something for the stop button to end. */
+function isRunning() {
+  return isSending || conversation.isWriting || Boolean(occupied?.isRunning());
 }
 
 /** Show the open conversation as it is now. */
@@ -82,7 +95,7 @@ function show() {
   if (!isReady) return;
   transcript.show();
   part("welcome").hidden = conversation.tree.size > 0;
-  composer.busy(isWriting());
+  composer.busy(isRunning());
   settings.mark();
   sidebar.mark();
   document.title = conversation.title ? `${conversation.title} · Palmier` : "Palmier";
@@ -94,7 +107,9 @@ function show() {
 /** Open a stored conversation by its number; null begins a new one. */
 async function open(number, isStep = true) {
   const turn = (opening += 1);
-  const opened = writing.get(Number(number)) ?? new Conversation(number);
+  // The open one is looked at anew and stays what it is: what hangs on it, a comparison above all, would be lost with it.
+  const isOpen = conversation.id !== null && conversation.id === Number(number);
+  const opened = isOpen ? conversation : (writing.get(Number(number)) ?? new Conversation(number));
   if (number !== null && !opened.isWriting) {
     try {
       await opened.load();
@@ -118,21 +133,39 @@ async function open(number, isStep = true) {
 async function reload(leaf = null) {
   if (conversation.id === null) return;
   const here = conversation;
-  await attempt(() => here.load(leaf));
+  await within(here, () => here.load(leaf));
   if (here === conversation) show();
+}
+
+/** Do `work` in the conversation `here`; where it was deleted elsewhere, a new one is begun, with the `text` that was typed. */
+function within(here, work, text = "") {
+  return attempt(work, async (error) => {
+    const isGone = error.status === 404 && here === conversation;
+    notice(isGone ? say("This conversation was deleted elsewhere: this is a new one.") : error.message, true);
+    if (!isGone) return;
+    sidebar.list();
+    await open(null, false);
+    composer.fill(text);
+    composer.focus();
+  });
 }
 
 /** Store what the person says, after message `parent`, or where the conversation stands; null where it was refused. */
 async function store(text, parent = undefined) {
   await loaded; // who is quick may write before the first look at the server is over
-  if (isWriting() || !text.trim()) return null;
-  isSending = true;
+  // There is nothing to wait with in an empty box; who presses Enter there is reminded of what is open.
+  if ((!text.trim() && !occupied) || isBusy()) return null;
   const here = conversation;
-  const message = await attempt(async () => {
-    if (here.isStale) await here.load();
-    return here.add(text, parent === undefined ? here.tree.leaf : parent);
-  });
-  isSending = false;
+  const put = async () => {
+    isSending = true;
+    try {
+      if (here.isStale) await here.load();
+      return await here.add(text, parent === undefined ? here.tree.leaf : parent);
+    } finally {
+      isSending = false;
+    }
+  };
+  const message = await within(here, put, text);
   if (!message) return null;
   here.title ||= text.trim().replace(/\s+/g, " ").slice(0, 80);
   sidebar.list();
@@ -159,26 +192,31 @@ function wishes(version = null) {
 
 /** Let a message be answered in the open conversation, once for each wish. */
 async function draw(message, wanted, isNew = false) {
-  if (isWriting()) return;
+  if (isBusy()) return;
   const here = conversation;
   const changed = (answer) => {
     if (here !== conversation) return;
     if (answer) transcript.refresh(answer);
     else show();
   };
+  const pressed = document.activeElement;
+  const back = transcript.focused();
   const written = here.write(message, wanted, changed);
+  if (pressed?.checkVisibility() === false) part("stop").focus(); // what was pressed is gone while it is written
   writing.set(here.id, here);
   if (isNew) transcript.toEnd();
   const answers = await written;
   writing.delete(here.id);
   if (here !== conversation) return;
+  const isOnStop = document.activeElement === part("stop");
   show();
+  if (isOnStop) back?.(); // who has gone elsewhere meanwhile stays there
   const last = answers.at(-1);
   part("said").textContent = last.trouble || say("Version {name} has answered.", { name: title(last.version) });
 }
 
 async function choose(message, place) {
-  if (isWriting()) return;
+  if (isBusy()) return;
   conversation.pending.delete(message.parent);
   await conversation.choose(message);
   transcript.follows = false;
@@ -188,17 +226,17 @@ async function choose(message, place) {
   where?.querySelector(`.${place.replaceAll(" ", ".")}`)?.focus();
 }
 
-function occupy(end) {
-  occupied = end;
+function occupy(mine) {
+  occupied = mine;
   composer.busy(true);
   return () => {
-    if (occupied === end) occupied = null;
-    composer.busy(isWriting());
+    if (occupied === mine) occupied = null;
+    composer.busy(isRunning());
   };
 }
 
 function stop() {
-  if (occupied) occupied();
+  if (occupied) occupied.stop();
   else attempt(() => conversation.stop());
 }
 

@@ -3,7 +3,7 @@
 import { patch, remember, remove } from "./api.js";
 import { attempt } from "./attempt.js";
 import { askedText, confirmed, footer, formDialog, lineField } from "./dialogs.js";
-import { button, element } from "./element.js";
+import { button, directed, element } from "./element.js";
 import { openMenu } from "./menu.js";
 import { say } from "./words.js";
 
@@ -39,7 +39,7 @@ function move(chat, sidebar) {
     change(chat, { folder }, sidebar);
   };
   const choice = (words, folder) => {
-    const one = button("", words, () => choose(folder));
+    const one = directed(button("", words, () => choose(folder)));
     one.setAttribute("aria-pressed", String(folder === chat.folder));
     return one;
   };

@@ -64,7 +64,8 @@ export function codeBlock(text, language) {
   copy.addEventListener("click", () => copyText(blocks.get(code).text, copy));
   blocks.set(code, { text: "", file: FILES.get(language.toLowerCase()) });
   show(code, text);
-  return element("div", "codeblock", element("header", "", element("span", "", language || say("code")), copy), pre);
+  const head = element("header", "", element("span", "", language || say("code")), copy);
+  return Object.assign(element("div", "codeblock", head, pre), { dir: "ltr" }); // within whichever text
 }
 
 /** Let a block's text go on to `text`; false where that is not how it begins. */

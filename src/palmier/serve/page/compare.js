@@ -49,7 +49,12 @@ export class Comparison {
   async show(draw, isAsked) {
     this.close();
     this.draw = draw;
-    this.release = this.chat.occupy(() => this.cancel());
+    // Answers that are there are thrown away by Cancel alone.
+    this.release = this.chat.occupy({
+      stop: () => this.cancel(),
+      isRunning: () => !this.view?.isReady,
+      remind: () => this.remind(),
+    });
     const turn = this.chat.turnOf(draw.message);
     const question = turn ? "" : draw.messages.at(-1).content;
     this.view = new Candidates(draw, question, { choose: (verdict) => this.choose(verdict), cancel: () => this.cancel() });
@@ -66,6 +71,7 @@ export class Comparison {
     }
     this.view.fill(this.draw);
     this.view.ready();
+    this.chat.composer.busy(false);
     const kept = recall(KEPT);
     this.clock.start(kept?.id === draw.id ? kept.spent : 0);
   }

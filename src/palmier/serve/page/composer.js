@@ -33,13 +33,18 @@ export class Composer {
 
   /** Send what is typed, or `text`; the box is emptied once the server has it. */
   async submit(text = this.text.value) {
-    if (!text.trim()) return;
     const isTyped = text === this.text.value;
     if ((await this.send(text)) && isTyped && this.text.value === text) this.clear();
   }
 
   clear() {
     this.text.value = "";
+    this.grow();
+  }
+
+  /** Put `text` into the box, unless something is typed there. */
+  fill(text) {
+    if (!this.value.trim()) this.text.value = text;
     this.grow();
   }
 

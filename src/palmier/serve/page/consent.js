@@ -2,7 +2,8 @@
 
 import { annotator, get, post, recall, remember } from "./api.js";
 import { attempt } from "./attempt.js";
-import { element } from "./element.js";
+import { openDialog } from "./dialogs.js";
+import { button, element } from "./element.js";
 import { language, say } from "./words.js";
 
 const CLOSED = `consent-closed.${annotator}`; // the wording whose question was put away here without an answer
@@ -19,7 +20,7 @@ export function answer(shown, granted) {
 export class Question {
   /** `place` is the element that the card stands before; `answered(overview)` is called after an answer. */
   constructor(place, answered) {
-    Object.assign(this, { place, answered, shown: null, node: null, closed: 0 });
+    Object.assign(this, { place, answered, shown: null, node: null, dialog: null, closed: 0 });
   }
 
   /** Ask where the question was not answered in today's words; once: whoever puts it away finds it in “My feedback”. */
@@ -35,22 +36,42 @@ export class Question {
     this.shown = shown;
     const heading = element("h2", "", say("May your feedback be used for training?"));
     heading.id = "question-title";
-    const yes = element("button", "primary", say("Yes, use it"));
-    const no = element("button", "", say("No, only keep it"));
-    const later = element("button", "quiet", say("Not now"));
-    yes.addEventListener("click", () => this.reply(true));
-    no.addEventListener("click", () => this.reply(false));
-    later.addEventListener("click", () => {
-      remember(CLOSED, shown.today);
-      this.close();
-    });
-    const buttons = element("div", "buttons", yes, no, later);
-    const words = element("p", "", shown.words);
-    this.node = element("section", "consent-question", heading, words, buttons);
+    this.node = element("section", "consent-question", heading, element("p", "", shown.words), this.answers());
     this.node.setAttribute("aria-labelledby", heading.id);
     this.place.before(this.node);
-    if (words.scrollHeight > words.clientHeight) words.tabIndex = 0; // so that the keys can scroll it
-    document.getElementById("said").textContent = say("There is a question about your feedback above the message box.");
+    if (this.node.scrollHeight > this.node.clientHeight) this.fold(heading);
+    // Beside what was said of the feedback itself, which is still being read out.
+    const asks = element("p", "", say("There is a question about your feedback above the message box."));
+    document.getElementById("said").append(asks);
+  }
+
+  answers() {
+    const yes = button("primary", say("Yes, use it"), () => this.reply(true));
+    const no = button("", say("No, only keep it"), () => this.reply(false));
+    return element("div", "buttons", yes, no, this.later());
+  }
+
+  later() {
+    return button("quiet", say("Not now"), () => {
+      remember(CLOSED, this.shown.today);
+      this.close();
+    });
+  }
+
+  /** Where there is no room for all of the words they are read in a dialog: nobody answers to half of them. */
+  fold(heading) {
+    const read = button("", say("Read the question"), () => this.open(heading.textContent));
+    this.node.classList.add("folded");
+    this.node.replaceChildren(heading, element("div", "buttons", read, this.later()));
+  }
+
+  open(title) {
+    const words = element("p", "", this.shown.words);
+    words.tabIndex = -1;
+    words.autofocus = true; // not the first button, which stands below them
+    this.dialog = openDialog(title, words, this.answers());
+    this.dialog.classList.add("asking");
+    this.dialog.scrollTop = 0; // with the focus it went down to their end
   }
 
   async reply(granted) {
@@ -62,6 +83,8 @@ export class Question {
 
   /** Take the card away; where it held the focus, that goes on to the message box. */
   close() {
+    this.dialog?.close();
+    this.dialog = null;
     const held = this.node?.contains(document.activeElement);
     this.node?.remove();
     this.node = null;

@@ -4,7 +4,7 @@ import { annotator, events, get, patch, post, recall, remember, ServerError } fr
 import { Tree } from "./tree.js";
 import { say } from "./words.js";
 
-const REMEMBERED = 50; // messages of which it is known how much of the conversation their answer read
+const REMEMBERED = 50; // answers of which it is known how much of the conversation they did not read
 
 /** `id` is null until the first message; `compare` is a draw that waits to be judged. */
 export class Conversation {
@@ -47,9 +47,11 @@ export class Conversation {
     Object.assign(this, notes);
   }
 
+  /** Go to the branch of a message, where the conversation stood in it last. */
   async choose(message) {
-    await post(`/api/conversations/${this.id}/branch`, { message: message.id });
-    this.tree.choose(message.id);
+    const { leaf } = await post(`/api/conversations/${this.id}/branch`, { message: message.id });
+    if (this.tree.find(leaf)) this.tree.leaf = leaf;
+    else await this.load(leaf); // it went on in another window
   }
 
   /**
@@ -59,7 +61,6 @@ export class Conversation {
   async write(asked, wishes, changed) {
     const jobs = wishes.map((wish) => ({ wish, name: null, stopped: false, answer: unwritten(asked, wish) }));
     this.pending.set(asked, jobs.map((job) => job.answer));
-    this.unread.delete(asked);
     this.jobs = jobs;
     changed(null);
     await Promise.all(jobs.map((job) => this.stream(asked, job, changed)));
@@ -93,7 +94,7 @@ export class Conversation {
       job.name = event.answer;
       answer.version = event.version;
       answer.content = event.text;
-      this.noteUnread(asked, event.left_out);
+      answer.leftOut = event.left_out;
       if (job.stopped) this.halt(job);
     } else if (event.type === "text") {
       answer.content += event.text;
@@ -102,22 +103,22 @@ export class Conversation {
       if (event.message === null) return; // stopped before its first word: nothing is stored
       answer.id = event.message;
       this.tree.add(answer);
+      this.noteUnread(answer);
     } else {
       answer.trouble = event.message;
     }
   }
 
-  /** Keep, in this browser, how many turns the answer to `asked` did not read. */
-  noteUnread(asked, turns) {
-    this.unread.set(asked, Math.max(turns, this.unread.get(asked) ?? 0));
+  /** Keep, in this browser, how many turns an answer did not read. */
+  noteUnread(answer) {
+    this.unread.set(answer.id, answer.leftOut);
     const known = [...this.unread].slice(-REMEMBERED);
     remember(`unread.${this.id}`, known.some(([, count]) => count) ? known : null);
   }
 
-  /** How many turns of the branch shown the last answer did not read. */
-  get leftOut() {
-    const asked = this.tree.path().filter((one) => this.unread.has(one.id));
-    return asked.length ? this.unread.get(asked.at(-1).id) : 0;
+  /** How many earlier turns an answer did not read; undefined where that is not known. */
+  leftOut(answer) {
+    return answer.leftOut ?? this.unread.get(answer.id);
   }
 
   stop() {

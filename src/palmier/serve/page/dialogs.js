@@ -69,6 +69,7 @@ export function askedText(title, label, value, yes) {
 export function lineField(value = "") {
   const field = element("input");
   field.type = "text";
+  field.dir = "auto";
   field.value = value;
   field.maxLength = 200;
   field.autocomplete = "off";

@@ -10,6 +10,12 @@ export function element(name, className = "", ...children) {
   return node;
 }
 
+/** Let a text run as its first letter does, from the left or from the right; one without letters as what is around it. */
+export function directed(node) {
+  if (/\p{L}/u.test(node.textContent)) node.dir = "auto";
+  return node;
+}
+
 /** A button that does `action` and never sends a form. */
 export function button(className, text, action) {
   const node = element("button", className, text);

@@ -43,7 +43,7 @@ function shown(conversation) {
 /** Add to the tools of a stored answer what can be said of it. */
 function decorate(message, tools, view) {
   shown(chat.conversation());
-  if (!marks.has(message.id)) marks.set(message.id, new Marks(message, number, { given: gave, compare: compareAgain, isBusy }));
+  if (!marks.has(message.id)) marks.set(message.id, new Marks(message, number, { given: gave, compare: compareAgain, isBusy: chat.isBusy }));
   const own = marks.get(message.id);
   if (!message.version) view.head.replaceChildren(element("span", "badge", say("Written by a person")));
   own.message = message;
@@ -78,7 +78,7 @@ async function refresh() {
 // ── what a person gave ────────────────────────────────────────────────────────────────────
 
 function announce(text) {
-  part("said").textContent = text;
+  part("said").replaceChildren(element("p", "", text));
 }
 
 /** A thumb or a better answer is stored. */
@@ -90,10 +90,12 @@ async function gave({ kind, message, fate }) {
   await refresh();
   announce(fate ? sentence(fate) : say("The thumb is taken back."));
   if (fate) await attempt(() => question.ask());
+  // The question takes of their room.
+  for (const one of marks.values()) one.form?.scrollIntoView({ block: "nearest" });
 }
 
 /** A comparison is stored: now its names are told. */
-async function chosen({ outcome, best, versions, fate }) {
+async function chosen({ message, outcome, best, versions, fate }) {
   await refresh();
   chat.composer.focus();
   const names = versions.map((name, at) => ({ name: title(name), isBest: at === best }));
@@ -105,6 +107,8 @@ async function chosen({ outcome, best, versions, fate }) {
       : say("The answers are of version {versions}", { versions: [...new Set(names.map((one) => one.name))].join(", ") });
   announce(say("{what}: {sentence}", { what, sentence: sentence(fate) }));
   await attempt(() => question.ask());
+  // Below a long answer what it did would else stay out of sight.
+  chat.turnOf(message)?.node.querySelector(".fate:not([hidden])")?.scrollIntoView({ block: "nearest" });
 }
 
 async function agreed() {
@@ -114,17 +118,10 @@ async function agreed() {
 
 // ── comparisons ───────────────────────────────────────────────────────────────────────────
 
-function isBusy() {
-  if (comparison.isOpen) comparison.remind();
-  else if (chat.isWriting()) notice(say("Wait until the answer is written, or stop it."));
-  else return false;
-  return true;
-}
-
 async function compareTyped() {
   const text = chat.composer.value;
   if (!text.trim()) chat.composer.focus();
-  if (!text.trim() || isBusy()) return;
+  if (!text.trim() || chat.isBusy()) return;
   const { wish } = drawing;
   const asked = await chat.ensureConversation(text);
   if (!asked) return;
@@ -134,17 +131,13 @@ async function compareTyped() {
 }
 
 async function compareAgain(message) {
-  if (!isBusy()) await comparison.begin(message.parent, drawing.wish);
+  if (!chat.isBusy()) await comparison.begin(message.parent, drawing.wish);
 }
 
 part("composer-tools").append(drawing.node);
 part("given-open").addEventListener("click", () => {
   chat.sidebar.toggle(false);
   given.open();
-});
-part("composer").addEventListener("submit", () => comparison.isOpen && comparison.remind());
-part("text").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && comparison.isOpen) comparison.remind();
 });
 Object.assign(chat.actions, { decorate, shown });
 if (chat.conversation().id !== null) chat.reload(); // it was there first

@@ -151,9 +151,9 @@ export class Given {
 function heading(item) {
   if (item.kind === "label") {
     const thumb = element("span", item.good ? "sign" : "sign down", icon("up"));
-    return [thumb, element("span", "hidden-text", item.good ? say("Thumb up") : say("Thumb down")), ` ${item.said}`];
+    return [thumb, element("span", "hidden-text", item.good ? say("Thumb up") : say("Thumb down")), " ", element("bdi", "", item.said)];
   }
-  if (item.said) return [item.said];
+  if (item.said) return [element("bdi", "", item.said)];
   return [item.good === false ? say("All bad") : say("A tie")];
 }
 

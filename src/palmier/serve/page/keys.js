@@ -56,6 +56,10 @@ function showKeys() {
     [[option, "S"], say("open the conversation's settings")],
     [["←"], say("on ‹ or ›: the version before or after"), ["→"]],
     [["↑"], say("in the list: the conversation above or below"), ["↓"]],
+    [["1"], say("comparing: answer 1; 2, 3 and 4 likewise")],
+    [["T"], say("comparing: a tie")],
+    [["B"], say("comparing: all bad")],
+    [["Enter"], say("comparing: confirm the choice")],
     [[shift, "Esc"], say("go to the message box")],
     [["?"], say("this list")],
   ];

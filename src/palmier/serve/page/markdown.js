@@ -2,7 +2,7 @@
 // so a script or an image in it is shown as what was written.
 
 import { codeBlock, growCode, paintAgain } from "./code.js";
-import { element } from "./element.js";
+import { directed, element } from "./element.js";
 import { decode } from "./entities.js";
 import { lex, lexFurther } from "./lexer.js";
 import { formula } from "./maths.js";
@@ -63,11 +63,11 @@ const nodesOf = (tokens) => tokens.filter((token) => !SILENT.has(token.type)).ma
 const languageOf = (token) => /^[\w+#.-]{1,30}/.exec(token.lang ?? "")?.[0] ?? "";
 
 const BLOCKS = {
-  heading: ({ depth, tokens }) => element(`h${Math.min(depth + 2, 6)}`, "", ...inline(tokens)),
-  paragraph: ({ tokens }) => element("p", "", ...inline(tokens)),
-  text: (token) => element("p", "", ...inline([token])),
+  heading: ({ depth, tokens }) => directed(element(`h${Math.min(depth + 2, 6)}`, "", ...inline(tokens))),
+  paragraph: ({ tokens }) => directed(element("p", "", ...inline(tokens))),
+  text: (token) => directed(element("p", "", ...inline([token]))),
   code: (token) => codeBlock(token.text, languageOf(token)),
-  blockquote: ({ tokens }) => element("blockquote", "", ...nodesOf(tokens)),
+  blockquote: ({ tokens }) => holder("blockquote", "", nodesOf(tokens)),
   formula: ({ text, raw, isDisplayed }) => element("p", "", formula(text, raw.trim(), isDisplayed)),
   hr: () => element("hr"),
   list,
@@ -76,11 +76,17 @@ const BLOCKS = {
 
 /** The node of a token that stands between blank lines; what isn't known stands there as it was written. */
 function block(token) {
-  return BLOCKS[token.type]?.(token) ?? element("p", "raw", token.raw.trimEnd());
+  return BLOCKS[token.type]?.(token) ?? directed(element("p", "raw", token.raw.trimEnd()));
+}
+
+/** What holds blocks runs as the first of them: for that its letters count only where it has no direction of its own. */
+function holder(name, className, children) {
+  if (children[0]?.dir === "auto") children[0].removeAttribute("dir");
+  return directed(element(name, className, ...children));
 }
 
 function list({ ordered, start, items }) {
-  const node = element(ordered ? "ol" : "ul", "", ...items.map(listItem));
+  const node = holder(ordered ? "ol" : "ul", "", items.map(listItem));
   if (ordered && start !== 1) node.start = start;
   return node;
 }
@@ -89,14 +95,14 @@ function listItem({ task, loose, tokens }) {
   const isTight = (token) => token.type === "checkbox" || (token.type === "text" && !loose);
   const visible = tokens.filter((token) => !SILENT.has(token.type));
   const children = visible.flatMap((token) => (isTight(token) ? inline([token]) : [block(token)]));
-  return element("li", task ? "task" : "", ...children);
+  return holder("li", task ? "task" : "", children);
 }
 
 function table({ header, rows }) {
   const row = (cells, name) => element("tr", "", ...cells.map((cell) => tableCell(cell, name)));
   const head = element("thead", "", row(header, "th"));
   const body = element("tbody", "", ...rows.map((cells) => row(cells, "td")));
-  const box = element("div", "table", element("table", "", head, body));
+  const box = directed(element("div", "table", element("table", "", head, body)));
   box.tabIndex = 0; // so that the keyboard can scroll it
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", say("Table"));
@@ -105,7 +111,8 @@ function table({ header, rows }) {
 
 function tableCell({ tokens, align }, name) {
   const node = element(name, align && align !== "left" ? `to-${align}` : "", ...inline(tokens));
-  if (name === "th") node.scope = "col";
+  if (name === "td") return directed(node);
+  node.scope = "col"; // the first line runs as the whole table does
   return node;
 }
 
@@ -115,7 +122,7 @@ const INLINE = {
   strong: ({ tokens }) => [element("strong", "", ...inline(tokens))],
   em: ({ tokens }) => [element("em", "", ...inline(tokens))],
   del: ({ tokens }) => [element("del", "", ...inline(tokens))],
-  codespan: ({ text }) => [element("code", "", text)],
+  codespan: ({ text }) => [Object.assign(element("code", "", text), { dir: "ltr" })],
   br: () => [element("br")],
   html: ({ raw }) => [/^<br\s*\/?>$/i.test(raw) ? element("br") : raw], // in a table the one way to break a line
   formula: ({ text, raw, isDisplayed }) => [formula(text, raw, isDisplayed)],

@@ -33,6 +33,7 @@ let spent = 0; // milliseconds of this turn of the page's
 /** An element that shows the formula `source`; `raw` is what was written, and stands there until it is typeset. */
 export function formula(source, raw, isDisplayed) {
   const node = element("span", isDisplayed ? "formula displayed" : "formula", raw);
+  node.dir = "ltr"; // within whichever text
   if (isDisplayed && raw.length > WIDE) node.tabIndex = 0; // so that the keyboard can scroll it
   const job = { node, source, isDisplayed };
   if (known.has(key(job)) || (temml && spent < SLICE)) typeset(job);

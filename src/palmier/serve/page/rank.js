@@ -4,7 +4,7 @@ import { address, annotator, events, get, post, recall, remember, remove, Server
 import { attempt } from "./attempt.js";
 import { Cards } from "./cards.js";
 import { Clock } from "./clock.js";
-import { element } from "./element.js";
+import { directed, element } from "./element.js";
 import { Order } from "./order.js";
 import { showConsent, showCounts } from "./person.js";
 import { notice, start, title } from "./state.js";
@@ -162,9 +162,9 @@ const WHO = { system: () => say("Instructions"), user: () => say("You"), assista
 
 function showRequest(messages) {
   const before = messages.slice(0, -1).map((message) => {
-    return element("p", "said-before", `${WHO[message.role]()}: ${message.content}`);
+    return element("p", "said-before", `${WHO[message.role]()}: `, element("bdi", "", message.content));
   });
-  part("request").replaceChildren(...before, element("p", "", messages.at(-1).content));
+  part("request").replaceChildren(...before, directed(element("p", "", messages.at(-1).content)));
 }
 
 function setBad(isBad) {

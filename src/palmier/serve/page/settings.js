@@ -35,6 +35,7 @@ export function offerSettings(conversation) {
 function openSettings(conversation, done) {
   const system = element("textarea");
   system.rows = 4;
+  system.dir = "auto";
   system.maxLength = MOST_WORDS;
   system.value = conversation.settings.system ?? "";
   system.placeholder = say("For example: Answer in one sentence.");
@@ -57,6 +58,7 @@ function openSettings(conversation, done) {
   const complain = (sentence) => {
     trouble.textContent = sentence;
     trouble.hidden = false;
+    trouble.scrollIntoView({ block: "nearest" });
   };
   const submit = async (dialog) => {
     const wrong = inputs.find(([, { input }]) => input.validity.badInput)?.[1];

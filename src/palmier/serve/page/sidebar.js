@@ -3,7 +3,7 @@
 import { address, annotator, get, recall, remember } from "./api.js";
 import { attempt } from "./attempt.js";
 import { openChatMenu } from "./chatmenu.js";
-import { element } from "./element.js";
+import { directed, element } from "./element.js";
 import { offerImport } from "./files.js";
 import { say } from "./words.js";
 
@@ -71,7 +71,7 @@ export class Sidebar {
 
   folder(name, chats) {
     const count = element("span", "soft small", String(chats.length));
-    const node = element("details", "folder", element("summary", "", element("span", "", name), count), this.rows(chats));
+    const node = element("details", "folder", element("summary", "", directed(element("span", "", name)), count), this.rows(chats));
     const closed = () => new Set(recall(CLOSED) ?? []);
     node.open = !closed().has(name) || chats.some((chat) => chat.id === this.current());
     node.addEventListener("toggle", () => {
@@ -88,7 +88,7 @@ export class Sidebar {
   }
 
   row(chat) {
-    const link = element("a", "", chat.title);
+    const link = directed(element("a", "", chat.title));
     link.href = address("/", { c: chat.id });
     link.title = chat.title;
     Object.assign(link.dataset, { id: chat.id, kind: "a" });

@@ -5,6 +5,7 @@ import { element } from "./element.js";
 import { say } from "./words.js";
 
 const SECONDS = 2;
+const MOST_NOTICES = 3; // at a time: more would take the room of what they are about
 
 let last = null;
 const listeners = [];
@@ -61,11 +62,15 @@ function show(bar, text) {
   bar.hidden = !text;
 }
 
-/** A small message at the top; trouble stays until it is closed. */
+/** A small message at the top, the newest last; trouble stays until it is closed, or newer ones push it out. */
 export function notice(text, trouble = false) {
   const close = element("button", "quiet", say("Close"));
   const box = element("div", trouble ? "notice bad" : "notice", element("span", "", text), close);
   close.addEventListener("click", () => box.remove());
-  document.getElementById("notices").append(box);
+  const place = document.getElementById("notices");
+  [...place.children].find((one) => one.firstChild.textContent === text)?.remove();
+  place.append(box);
+  if (place.children.length > MOST_NOTICES) place.firstElementChild.remove();
+  place.scrollTop = place.scrollHeight;
   if (!trouble) setTimeout(() => box.remove(), 8000);
 }

@@ -98,6 +98,7 @@ export class Marks {
   askWhy() {
     const field = element("input");
     field.maxLength = LONGEST_REASON;
+    field.dir = "auto";
     field.setAttribute("aria-label", say("What was bad about it? (if you like)"));
     field.placeholder = say("What was bad about it? (if you like)");
     const usual = COMPLAINTS.map((words) => button("quiet complaint", words(), () => send(words())));
@@ -125,6 +126,7 @@ export class Marks {
     const text = element("textarea");
     text.value = this.message.content;
     text.maxLength = LONGEST_ANSWER;
+    text.dir = "auto";
     text.rows = Math.min(16, Math.max(4, this.message.content.split("\n").length + 2));
     text.setAttribute("aria-label", say("The better answer"));
     const hint = element("span", "small soft", say("It becomes another answer here, and the conversation goes on from it."));

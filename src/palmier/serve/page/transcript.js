@@ -1,6 +1,7 @@
 // The conversation on the screen: its turns, the line below which the model reads, and the place of the reader.
 
 import { element } from "./element.js";
+import { title } from "./state.js";
 import { Turn } from "./turn.js";
 import { say } from "./words.js";
 
@@ -14,12 +15,23 @@ export class Transcript {
     Object.assign(this, { actions, turns: [], follows: true, top: 0, planned: new Set() });
     this.box = document.getElementById("scroll");
     this.list = document.getElementById("turns");
-    this.line = element("p", "unread");
-    this.line.setAttribute("role", "note");
+    this.lines = []; // where the model begins to read: one, or several where versions side by side differ
     this.near = new IntersectionObserver((entries) => this.meet(entries), { root: this.box, rootMargin: NEAR });
     this.box.addEventListener("scroll", () => this.scrolled(), { passive: true });
-    // Whoever reads at the end stays there, however the turns grow.
-    new ResizeObserver(() => this.follows && this.toEnd()).observe(this.list);
+    // Whoever reads at the end stays there, however the turns grow, and whatever takes of their room.
+    const ends = new ResizeObserver(() => this.follows && this.toEnd());
+    for (const node of [this.list, this.box]) ends.observe(node);
+    this.keepPlace();
+  }
+
+  /** Whoever reads in the middle has the same words in the same place when something comes above them, or goes. */
+  keepPlace() {
+    let { top } = this.box.getBoundingClientRect();
+    new ResizeObserver(() => {
+      const before = top;
+      ({ top } = this.box.getBoundingClientRect());
+      if (this.box.scrollTop > 0 && !this.follows) this.box.scrollTop += top - before;
+    }).observe(this.box);
   }
 
   /** Whoever goes up, however little, reads on there; whoever comes near the end follows again. */
@@ -51,10 +63,11 @@ export class Transcript {
       return turn;
     });
     this.arrange();
+    this.planned.clear(); // all is drawn now: once more with the next frame would lose the focus
     for (const turn of this.turns) if (turn.isDrawn) turn.draw();
     for (const turn of this.turns.slice(-AT_ONCE)) if (!turn.isDrawn) this.draw(turn);
     for (const turn of this.turns) if (!turn.isDrawn) this.near.observe(turn.node);
-    this.showLine(conversation.leftOut);
+    this.showLines(conversation);
     focused?.();
   }
 
@@ -64,11 +77,12 @@ export class Transcript {
     const turn = this.turns.find((one) => one.node.contains(here));
     if (!turn || here.localName === "textarea") return null;
     const { className, textContent } = here;
+    const alike = () => [...turn.node.querySelectorAll("button, a")].filter((one) => one.className === className);
+    const same = () => alike().filter((one) => one.textContent === textContent);
+    const place = same().indexOf(here); // side by side each column has it
     return () => {
       if (document.activeElement === here) return;
-      const buttons = [...turn.node.querySelectorAll("button, a")];
-      const same = buttons.filter((one) => one.className === className);
-      (same.find((one) => one.textContent === textContent) ?? same[0])?.focus();
+      (same()[place] ?? same()[0] ?? alike()[0])?.focus({ preventScroll: true });
     };
   }
 
@@ -76,14 +90,14 @@ export class Transcript {
   arrange() {
     const wanted = new Set(this.turns.map((turn) => turn.node));
     for (const node of [...this.list.children]) {
-      if (node === this.line || wanted.has(node)) continue;
+      if (this.lines.includes(node) || wanted.has(node)) continue;
       this.near.unobserve(node);
       node.remove();
     }
     let after = null;
     for (const { node } of this.turns) {
       let next = after ? after.nextSibling : this.list.firstChild;
-      if (next === this.line) next = next.nextSibling;
+      while (this.lines.includes(next)) next = next.nextSibling;
       if (next !== node) this.list.insertBefore(node, next);
       after = node;
     }
@@ -106,24 +120,24 @@ export class Transcript {
     if (this.planned.has(answer)) return;
     this.planned.add(answer);
     requestAnimationFrame(() => {
-      this.planned.delete(answer);
+      if (!this.planned.delete(answer)) return;
       const turn = this.turns.find((one) => one.asked?.id === answer.parent);
       if (turn?.views.has(answer)) turn.refresh(answer);
     });
   }
 
   /** Say where the model begins to read; it stays until an answer has read more. */
-  showLine(leftOut) {
-    const first = this.turns.filter((turn, at) => turn.asked || (turn.answer && at === 0))[leftOut]; // as the server counts
-    if (!leftOut || !first) {
-      this.line.remove();
-      return;
+  showLines(conversation) {
+    const starts = this.turns.filter((turn, at) => turn.asked || (turn.answer && at === 0)); // as the server counts
+    const told = unread(this.turns, conversation).filter(({ leftOut }) => leftOut && starts[leftOut]);
+    for (const line of this.lines.splice(told.length)) line.remove();
+    for (const [at, { leftOut, words }] of told.entries()) {
+      this.lines[at] ??= note();
+      const line = this.lines[at];
+      line.textContent = words;
+      const { node } = starts[leftOut];
+      if (node.previousSibling !== line) this.list.insertBefore(line, node);
     }
-    this.line.textContent =
-      leftOut === 1
-        ? say("The model no longer reads what stands above this line: 1 earlier turn.")
-        : say("The model no longer reads what stands above this line: {count} earlier turns.", { count: leftOut });
-    if (first.node.previousSibling !== this.line) this.list.insertBefore(this.line, first.node);
   }
 
   find(asked) {
@@ -137,4 +151,27 @@ function untilWritten(conversation) {
   if (!conversation.isWriting) return turns;
   const at = turns.findIndex((one) => one.asked && conversation.pending.has(one.asked.id));
   return at < 0 ? turns : turns.slice(0, at + 1);
+}
+
+function note() {
+  const line = element("p", "unread");
+  line.setAttribute("role", "note");
+  return line;
+}
+
+/** What the answers that are seen last did not read, as {leftOut, words}: one where it is true of all of them. */
+function unread(turns, conversation) {
+  const isKnown = (answer) => conversation.leftOut(answer) !== undefined;
+  const last = turns.findLast((turn) => turn.visible.some(isKnown))?.visible ?? [];
+  const answers = last.filter((one) => isKnown(one) || !one.trouble); // what was refused had nothing to read
+  const groups = [...Map.groupBy(answers.filter(isKnown), (one) => conversation.leftOut(one))];
+  const isOne = groups.length === 1 && answers.every(isKnown);
+  return groups.map(([leftOut, group]) => {
+    const count = leftOut === 1 ? say("1 earlier turn") : say("{count} earlier turns", { count: leftOut });
+    const names = group.map((one) => title(one.version)).join(", ");
+    const words = isOne
+      ? say("The model no longer reads what stands above this line: {turns}.", { turns: count })
+      : say("What stands above this line is no longer read by {names}: {turns}.", { names, turns: count });
+    return { leftOut, words };
+  });
 }

@@ -63,24 +63,11 @@ export class Tree {
     return siblings[siblings.indexOf(message) + change] ?? null;
   }
 
-  /** The end of the branch through a message: the newest of what follows, again and again. */
-  endOf(id) {
-    let end = id;
-    while (this.children(end).length) end = this.children(end).at(-1).id;
-    return end;
-  }
-
   /** From the beginning to `id`; by default to where the conversation stands. */
   path(id = this.leaf) {
     const found = [];
     for (let one = this.find(id); one; one = this.find(one.parent)) found.push(one);
     return found.reverse();
-  }
-
-  /** Go on in the branch of a message. */
-  choose(id) {
-    this.leaf = this.endOf(id);
-    return this.leaf;
   }
 
   /** The path in turns: {asked, answer}, either of them null where somebody speaks twice; `said` is a system message. */

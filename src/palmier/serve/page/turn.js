@@ -5,11 +5,11 @@
 //   actions.decorate(message, tools, view)  called whenever the tools of a stored answer are drawn: `message` is the
 //       tree's {id, version, content, good, …}, `tools` the row of buttons, `view` {node, head, prose, foot}.
 //   turn.below                              an empty element under the answers, kept as long as the turn.
-// The turn asks: actions.conversation() (the open Conversation), .compared() (versions side by side), .isBusy(),
-// and tells: .again(asked, version), .goOn(answer), .edit(asked, text), .choose(message, button), .reload(leaf).
+// The turn asks: actions.conversation() (the open Conversation), .compared() (versions side by side), .isBusy() (which
+// tells the person), and tells: .again(asked, version), .goOn(answer), .edit(asked, text), .choose(message, button), .reload(leaf).
 
 import { address } from "./api.js";
-import { copyText, element } from "./element.js";
+import { copyText, directed, element } from "./element.js";
 import { update } from "./markdown.js";
 import { pager } from "./pager.js";
 import { title } from "./state.js";
@@ -29,9 +29,9 @@ export class Turn {
 
   /** Its text alone, which costs little: a long conversation is there at once. */
   sketch() {
-    if (this.said) this.question.replaceChildren(element("p", "told small soft", this.said.content));
-    if (this.asked) this.question.replaceChildren(element("div", "asked", this.asked.content));
-    if (this.answer) this.grid.replaceChildren(element("div", "sketch", this.answer.content));
+    if (this.said) this.question.replaceChildren(directed(element("p", "told small soft", this.said.content)));
+    if (this.asked) this.question.replaceChildren(directed(element("div", "asked", this.asked.content)));
+    if (this.answer) this.grid.replaceChildren(directed(element("div", "sketch", this.answer.content)));
   }
 
   /** Take its place: the `number`-th question, with the answer that is on the branch. */
@@ -94,13 +94,14 @@ export class Turn {
     copy.addEventListener("click", () => copyText(asked.content, copy));
     const steps = pager(siblings, asked, say("Wordings of this message"), actions);
     const tools = element("div", "tools", ...steps, copy, edit);
-    this.question.replaceChildren(element("div", "asked", asked.content), tools);
+    this.question.replaceChildren(directed(element("div", "asked", asked.content)), tools);
   }
 
   /** Let the question be written anew, in its place. */
   edit() {
-    if (this.actions.isBusy() || this.editor) return;
+    if (this.editor || this.actions.isBusy()) return;
     const text = element("textarea", "", this.asked.content);
+    text.dir = "auto";
     text.setAttribute("aria-label", say("Your message, to be changed"));
     text.rows = Math.min(12, this.asked.content.split("\n").length + 1);
     const send = element("button", "primary", say("Send"));

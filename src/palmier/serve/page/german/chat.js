@@ -88,12 +88,17 @@ export const CHAT = {
   stopped: "angehalten",
   "{count} tokens a second": "{count} Tokens je Sekunde",
   "The answer broke off.": "Die Antwort brach ab.",
+  "Wait until the answer is written, or stop it.": "Warten, bis die Antwort geschrieben ist, oder sie anhalten.",
   "Version {name} has answered.": "Version {name} hat geantwortet.",
-  "The model no longer reads what stands above this line: 1 earlier turn.":
-    "Was über dieser Linie steht, liest das Modell nicht mehr: 1 frühere Runde.",
-  "The model no longer reads what stands above this line: {count} earlier turns.":
-    "Was über dieser Linie steht, liest das Modell nicht mehr: {count} frühere Runden.",
+  "The model no longer reads what stands above this line: {turns}.":
+    "Was über dieser Linie steht, liest das Modell nicht mehr: {turns}.",
+  "What stands above this line is no longer read by {names}: {turns}.":
+    "Was über dieser Linie steht, wird von {names} nicht mehr gelesen: {turns}.",
+  "1 earlier turn": "1 frühere Runde",
+  "{count} earlier turns": "{count} frühere Runden",
   "There is no conversation “{number}”: this is a new one.": "Eine Unterhaltung „{number}“ gibt es nicht: Dies ist eine neue.",
+  "This conversation was deleted elsewhere: this is a new one.":
+    "Diese Unterhaltung wurde anderswo gelöscht: Dies ist eine neue.",
   "What you had typed is back in the message box.": "Was Sie geschrieben hatten, steht wieder im Eingabefeld.",
 
   // the list of conversations
@@ -174,6 +179,10 @@ export const CHAT = {
   "copy the last answer": "die letzte Antwort kopieren",
   "open the conversation's settings": "die Einstellungen der Unterhaltung öffnen",
   "on ‹ or ›: the version before or after": "auf ‹ oder ›: die vorige oder nächste Fassung",
+  "comparing: answer 1; 2, 3 and 4 likewise": "beim Vergleichen: Antwort 1; ebenso 2, 3 und 4",
+  "comparing: a tie": "beim Vergleichen: gleich gut",
+  "comparing: all bad": "beim Vergleichen: alle schlecht",
+  "comparing: confirm the choice": "beim Vergleichen: die Wahl bestätigen",
   "in the list: the conversation above or below": "in der Liste: die Unterhaltung darüber oder darunter",
   "go to the message box": "ins Eingabefeld gehen",
   "this list": "diese Liste",

@@ -75,7 +75,6 @@ export const FEEDBACK = {
   "The answers could not be drawn.": "Die Antworten konnten nicht gezogen werden.",
   "Cancelled: nothing was stored.": "Abgebrochen: Nichts wurde gespeichert.",
   "Choose one of the answers first, or press Cancel.": "Zuerst eine der Antworten wählen, oder „Abbrechen“ drücken.",
-  "Wait until the answer is written, or stop it.": "Warten, bis die Antwort geschrieben ist, oder sie anhalten.",
   "Not saved: {problem} Confirm again.": "Nicht gespeichert: {problem} Noch einmal bestätigen.",
   "The best answer is of version {version}, the others are of version {others}":
     "Die beste Antwort ist von Version {version}, die anderen sind von Version {others}",
@@ -86,6 +85,7 @@ export const FEEDBACK = {
   "Yes, use it": "Ja, verwenden",
   "No, only keep it": "Nein, nur aufbewahren",
   "Not now": "Nicht jetzt",
+  "Read the question": "Die Frage lesen",
   "There is a question about your feedback above the message box.": "Über dem Nachrichtenfeld steht eine Frage zu Ihren Rückmeldungen.",
   "“My feedback” shows what becomes of it, and takes it back.":
     "„Meine Rückmeldungen“ zeigt, was daraus wird, und nimmt es zurück.",
