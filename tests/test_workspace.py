@@ -171,14 +171,17 @@ def test_json_that_is_none_names_the_file(tmp_path: Path) -> None:
 
 
 def test_help_is_quick() -> None:
-    command = [sys.executable, "-m", "palmier", "--help"]
+    usual = least_seconds(sys.executable, "-c", "import cyclopts")
+    assert least_seconds(sys.executable, "-m", "palmier", "--help") < 5 * usual
+
+
+def least_seconds(*command: str) -> float:
+    """The processor's time, not the clock's: other tests run beside this one."""
     subprocess.run(command, check=True, capture_output=True)
     seconds = []
     for _ in range(3):
-        # The processor's time, not the clock's: other tests run beside this one.
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        subprocess.run(command, check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert "improve" in done.stdout
-    assert min(seconds) < 0.5
+    return min(seconds)

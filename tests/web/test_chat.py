@@ -218,6 +218,25 @@ def test_a_conversation_that_another_window_has_deleted_gives_way_to_a_new_one(
     expect(page.locator(".prose")).to_have_text(FIRST)
 
 
+def test_an_answer_asked_for_in_a_conversation_that_another_window_has_deleted_begins_a_new_one(
+    serve: Callable[..., Server], page: Page
+) -> None:
+    server = serve("first", "second")
+    for how in ("Answer this", "Again", "Compare"):
+        number = talked(server, "Hello", "Old answer")
+        if how == "Answer this":
+            server.serving.store.add_message(number, Message("user", "Hello!"), under=ROOT)
+        page.goto(f"{server.url}/?c={number}", wait_until="networkidle")
+        server.serving.store.remove(number)
+        page.locator("#turns").get_by_role("button", name=how, exact=True).click()
+        expect(page.locator(".notice.bad > span")).to_have_text(
+            "This conversation was deleted elsewhere: this is a new one."
+        )
+        expect(page.get_by_role("heading", name="What shall I write?")).to_be_visible()
+        expect(page.get_by_label("Your message", exact=True)).to_be_focused()
+        assert page.url == f"{server.url}/"
+
+
 def test_a_script_in_an_answer_does_nothing(serve: Callable[..., Server], page: Page) -> None:
     server = serve("rogue")
     page.goto(server.url)

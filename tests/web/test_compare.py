@@ -117,7 +117,14 @@ def stored(server: Server) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("key", "button", "all_bad", "told"), [("t", "Tie", False, "A tie"), ("b", "All bad", True, "All bad")]
+    ("key", "button", "all_bad", "told"),
+    [
+        ("t", "Tie", False, "A tie"),
+        ("b", "All bad", True, "All bad"),
+        ("", "Tie", False, "A tie"),
+        ("", "All bad", True, "All bad"),
+    ],
+    ids=["tie by key", "all bad by key", "tie by mouse", "all bad by mouse"],
 )
 def test_a_tie_and_all_bad(
     serve: Callable[..., Server], page: Page, key: str, button: str, all_bad: bool, told: str
@@ -128,8 +135,12 @@ def test_a_tie_and_all_bad(
     compare(page, against="0002")
     page.keyboard.press("1")
     page.get_by_role("button", name="Much better").click()
-    page.keyboard.press(key)
-    expect(page.get_by_role("button", name=button, exact=True)).to_have_attribute("aria-pressed", "true")
+    verdict = page.get_by_role("button", name=button, exact=True)
+    if key:
+        page.keyboard.press(key)
+    else:
+        verdict.click()
+    expect(verdict).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_role("button", name="Much better")).to_be_hidden()
     confirm(page)
     ranking = stored(server)

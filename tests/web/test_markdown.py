@@ -149,6 +149,10 @@ def test_code_has_its_language_its_colours_and_a_button_that_copies_it(bench: Lo
     assert page.evaluate("navigator.clipboard.readText()") == "def f(x):\n    return 'a<b'  # why"
     page.keyboard.press("Tab")
     expect(first.locator("pre")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(second.get_by_role("button", name="Copied")).to_be_focused()
+    assert page.evaluate("navigator.clipboard.readText()") == "<p class='a'>x</p>"
 
 
 def test_every_language_arrives_and_colours_something(bench: Locator, page: Page) -> None:

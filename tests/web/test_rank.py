@@ -211,7 +211,9 @@ def test_a_reload_while_answers_are_written_follows_them(serve: Callable[..., Se
     expect(page.locator("#drawing")).to_contain_text("0 of 2 answers are ready")
     page.reload()
     expect(page.locator("#order .prose").first).to_contain_text("la la")
-    expect(confirm(page)).to_be_enabled()
+    expect(confirm(page)).to_be_enabled(
+        timeout=90_000
+    )  # both answers run to their end: half a minute on two slow cores
 
 
 def test_undo_brings_the_last_ranking_back(serve: Callable[..., Server], page: Page) -> None:

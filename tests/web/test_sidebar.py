@@ -27,6 +27,18 @@ def menu(page: Page, title: str, item: str) -> None:
     page.get_by_role("menuitem", name=item, exact=True).click()
 
 
+def menu_by_keys(page: Page, title: str, item: str) -> None:
+    """Choose it with the keyboard alone, from the conversation's line on."""
+    page.get_by_role("link", name=title, exact=True).focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    for _ in range(page.get_by_role("menuitem").count()):
+        if page.get_by_role("menuitem", name=item, exact=True).evaluate("node => node === document.activeElement"):
+            break
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+
+
 def test_search_looks_into_titles_and_messages(serve: Callable[..., Server], page: Page) -> None:
     server = serve("first")
     talked(server, "About bread", "Flour and a lighthouse")
@@ -138,6 +150,30 @@ def test_rename(serve: Callable[..., Server], page: Page) -> None:
     expect(lines(page)).to_have_text(["A better name"])
 
 
+def test_all_that_a_menu_offers_is_done_with_the_keyboard_alone(serve: Callable[..., Server], page: Page) -> None:
+    server = serve("first")
+    talked(server, "One", "The answer")
+    talked(server, "Two", "…")
+    page.goto(server.url)
+    menu_by_keys(page, "One", "Rename")
+    page.keyboard.type("A better name")
+    page.keyboard.press("Enter")
+    expect(lines(page)).to_have_text(["Two", "A better name"])
+    menu_by_keys(page, "A better name", "Move to a folder")
+    page.keyboard.type("Kitchen")
+    page.keyboard.press("Enter")
+    expect(page.locator("details.folder a")).to_have_text(["A better name"])
+    for item, suffix in (("Save as a file (JSON)", ".json"), ("Save to read (Markdown)", ".md")):
+        with page.expect_download() as download:
+            menu_by_keys(page, "A better name", item)
+        assert download.value.suggested_filename.endswith(suffix)
+        assert "The answer" in Path(download.value.path()).read_text("utf-8")
+    menu_by_keys(page, "Two", "Delete")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(lines(page)).to_have_text(["A better name"])
+
+
 def test_delete_asks_and_says_what_stays(serve: Callable[..., Server], page: Page) -> None:
     server = serve("first")
     talked(server, "One", "…")
@@ -172,8 +208,11 @@ def test_a_conversation_leaves_as_a_file_and_comes_back(
     with page.expect_download() as download:
         menu(page, "One", "Save to read (Markdown)")
     assert "The answer" in Path(download.value.path()).read_text("utf-8")
+    take_in = page.get_by_role("button", name="Take in a file")
+    with page.expect_file_chooser():
+        take_in.click()
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Take in a file").focus()
+        take_in.focus()
         page.keyboard.press("Enter")
     chooser.value.set_files(file)
     expect(prose(page)).to_have_text("The answer")

@@ -207,8 +207,9 @@ async function draw(message, wanted, isNew = false) {
   if (isNew) transcript.toEnd();
   const answers = await written;
   writing.delete(here.id);
-  if (here !== conversation) return;
   const isOnStop = document.activeElement === part("stop");
+  if (here === conversation && answers.some((answer) => answer.isMissing)) await reload(); // is it the conversation?
+  if (here !== conversation) return;
   show();
   if (isOnStop) back?.(); // who has gone elsewhere meanwhile stays there
   const last = answers.at(-1);

@@ -34,7 +34,10 @@ export class Comparison {
   async begin(to, wish) {
     const here = this.chat.conversation();
     const body = { annotator, to, wait: false, ...wish };
-    const draw = await attempt(() => post(`/api/conversations/${here.id}/comparisons`, body));
+    const draw = await attempt(() => post(`/api/conversations/${here.id}/comparisons`, body), async (error) => {
+      if (error.status === 404) await this.chat.reload(); // is it the conversation? Then a new one is begun, and that is said
+      if (here === this.chat.conversation()) notice(error.message, true);
+    });
     if (draw && here === this.chat.conversation()) await this.show(draw, true);
   }
 

@@ -83,6 +83,7 @@ export class Conversation {
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
       answer.trouble = error.message;
+      answer.isMissing = error.status === 404;
       if (!error.status) this.isStale = true; // what was said until then is stored, under a number that was not told here
     }
     changed(answer);
