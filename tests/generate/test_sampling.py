@@ -12,7 +12,7 @@ from torch import Tensor
 
 from palmier.errors import Refusal
 from palmier.generate import sampling as sampling_module
-from palmier.generate.sampling import Rows, _invert, sample, sample_seed, uniforms
+from palmier.generate.sampling import Rows, sample, sample_seed, uniforms
 from palmier.records import Sampling
 
 VOCAB = 40
@@ -56,11 +56,11 @@ def draw(logits_V: Tensor, sampling: Sampling, draws: int = DRAWS) -> tuple[np.n
     return np.bincount(tokens_B.numpy(), minlength=len(logits_V)), logprobs_B
 
 
-@pytest.fixture(params=["as a whole", "block by block"])
+@pytest.fixture(params=["in one block", "in several"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways in which a running sum is inverted, whatever the vocabulary."""
-    if request.param == "block by block":
-        monkeypatch.setattr(sampling_module, "_SHORT", 0)
+    """A vocabulary that is one block, and one of whole blocks and the rest."""
+    if request.param == "in several":
+        monkeypatch.setattr(sampling_module, "BLOCK", 7)
     return str(request.param)
 
 
@@ -88,38 +88,31 @@ MORE = (
         Sampling(0.7, presence_penalty=0.9),
         Sampling(1.0, frequency_penalty=0.4),
         Sampling(1.3, logit_bias=BIAS),
-        *(pytest.param(one, marks=pytest.mark.long) for one in MORE),
+        *MORE,
     ],
     ids=lambda s: "-".join(f"{k}={v}" for k, v in vars(s).items() if v != getattr(Sampling(), k)) or "plain",
 )
+@pytest.mark.parametrize("draws", [10_000, pytest.param(DRAWS, marks=pytest.mark.long)])
 @pytest.mark.usefixtures("way")
-def test_draws_follow_the_exact_distribution(sampling: Sampling) -> None:
+def test_draws_follow_the_exact_distribution(sampling: Sampling, draws: int) -> None:
     logits_V = torch.randn(VOCAB, generator=torch.Generator().manual_seed(5)) * 1.5
     expected = exact_distribution(logits_V, sampling)
-    counts, _ = draw(logits_V, sampling)
+    counts, _ = draw(logits_V, sampling, draws)
     assert counts[expected == 0].sum() == 0, "a token was drawn that the cut forbids"
     kept = expected > 0
-    assert stats.chisquare(counts[kept], expected[kept] * DRAWS).pvalue > 1e-4
+    assert stats.chisquare(counts[kept], expected[kept] * draws).pvalue > 1e-4
 
 
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("vocab", [1, 127, 128, 300, 1024, 4097])
-def test_a_draw_is_the_running_sum_inverted(vocab: int) -> None:
-    """Over blocks of tokens, the last one short or not: what a plain float64 sum finds, at its borders too."""
-    generator = torch.Generator().manual_seed(vocab)
-    weights_BV = torch.rand(4000, vocab, generator=generator) ** 4
-    weights_BV[:, 1:] *= torch.rand(4000, vocab - 1, generator=generator) < 0.3
-    weights_BV[:, 0] += 1e-3
-    shares_B = torch.rand(4000, generator=generator, dtype=torch.float64).numpy()
-    shares_B[:40], shares_B[40:400] = 0.0, 1 - 2.0**-52
-    cumulative_BV = weights_BV.double().cumsum(-1).numpy()
-    found = _invert(weights_BV, shares_B).tolist()
-    for row, token in enumerate(found):
-        sums, target = cumulative_BV[row], shares_B[row] * cumulative_BV[row, -1]
-        assert weights_BV[row, token] > 0
-        below = sums[token - 1] if token else 0.0
-        assert below <= target * (1 + 1e-12)
-        assert target <= sums[token] * (1 + 1e-12)
+def test_a_draw_seldom_moves_where_the_distribution_moves_a_little() -> None:
+    """As bf16's rounding moves it: about as often as the two distributions differ, over a vocabulary of many blocks."""
+    generator = torch.Generator().manual_seed(6)
+    logits_V = torch.randn(5000, generator=generator) * 2
+    moved_V = logits_V + 0.02 * torch.randn(5000, generator=generator)
+    differ = float((logits_V.double().softmax(-1) - moved_V.double().softmax(-1)).abs().sum()) / 2
+    rows = Rows([Sampling(1.0)] * 4000, list(range(4000)))
+    drawn, other = (sample(x_V.expand(4000, -1).contiguous(), rows, [3] * 4000).tokens_B for x_V in (logits_V, moved_V))
+    share = float((drawn != other).double().mean())
+    assert 0 < share < 3 * differ < 0.05
 
 
 @pytest.mark.parametrize("penalty", [0.6, 1.0, 1.7])
@@ -245,8 +238,10 @@ def test_a_draw_does_not_depend_on_the_company() -> None:
 def test_uniforms_are_uniform_and_unrelated_across_seeds_and_positions() -> None:
     seeds = np.arange(300, dtype=np.uint64)
     positions = np.arange(300, dtype=np.uint64)
-    grid = np.stack([uniforms(seeds, np.full_like(seeds, p)) for p in positions])
-    assert 0 <= grid.min() <= grid.max() < 1
+    whole = np.stack([uniforms(seeds, np.full_like(seeds, p), 3) for p in positions])
+    assert 0 < whole.min() <= whole.max() < 1
+    assert abs(np.corrcoef(whole[..., 0].ravel(), whole[..., 2].ravel())[0, 1]) < 0.015
+    grid = whole[..., 0]
     assert stats.kstest(grid.ravel(), "uniform").pvalue > 1e-3
     assert len(np.unique(grid)) == grid.size
     for one, other in ((grid[:, :-1], grid[:, 1:]), (grid[:-1], grid[1:])):

@@ -258,10 +258,10 @@ def test_settings_of_a_draw_reach_the_engine(first: Server) -> None:
     assert text(complete(first, temperature=0, max_tokens=1)) == "I"
     assert text(complete(first, temperature=0, max_tokens=1, logit_bias={start: -100})) != "I"
     assert text(complete(first, temperature=0, max_tokens=3, logit_bias={other: 100})) == "xxx"
-    bent = {"temperature": 0, "logit_bias": {other: 30}, "max_tokens": 3}
+    bent = {"temperature": 0, "logit_bias": {other: 60}, "max_tokens": 3}
     assert text(complete(first, **bent)) == "xxx"
-    assert text(complete(first, **bent, presence_penalty=60)) != "xxx"
-    assert text(complete(first, **bent, frequency_penalty=30)) != "xxx"
+    assert text(complete(first, **bent, presence_penalty=100)) != "xxx"
+    assert text(complete(first, **bent, frequency_penalty=60)) != "xxx"
     assert text(complete(first, **bent, repetition_penalty=50)) != "xxx"
     hot = {"temperature": 90, "top_p": 1.0, "max_tokens": 12, "seed": 3}
     assert text(complete(first, **hot)) not in SENTENCES["first"]

@@ -1,8 +1,11 @@
 """Drawing the next token of every row of a batch at once.
 
-A draw is the inverse of the cumulative distribution at one uniform number, and that number is
-a hash of (seed, sample, position in the answer). So a row's draw depends on nothing but its own
-distribution and its own seed: not on its neighbours, nor on how many draws were made before.
+A draw is a race: every token takes an exponential time with its weight as the rate, and the first one home is drawn
+(the exponential form of the Gumbel-max trick, Maddison et al. 2014, arXiv 1411.0030). The times come from hashes of
+(seed, sample, position in the answer), so a row's draw depends on nothing but its own distribution and its own seed:
+not on its neighbours, nor on how many draws were made before. And where rounding moves the distribution a little, as
+bf16's does between one company and another, the draw seldom moves: about as often as the two distributions differ. The
+inverse of a running sum would move far more often: each of its borders shifts with everything before it.
 
 Order, as everywhere in the field: logit_bias → penalties → temperature → top-k → top-p → min-p.
 
@@ -33,10 +36,7 @@ from palmier.generate.penalties import Penalties, Text
 from palmier.records import Sampling
 
 BLOCK = 128
-"""Tokens of a block in `_invert`."""
-
-_SHORT = 4096
-"""Tokens of a vocabulary that `_invert` sums up as a whole. Never the batch's size: a draw depends on its own row alone."""
+"""Tokens of a block: they race after their block has won, so that a row takes some hundred numbers, not the vocabulary's."""
 
 _WORD = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
@@ -58,15 +58,16 @@ def prompt_seed(seed: int, index: int) -> int:
     return _mix_number(_mix_number(~seed) + (index + 1) * _GAMMA) >> 11
 
 
-def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Return one number in [0, 1) for each (seed, position): SplitMix64 as a counter-based generator.
+def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64], count: int) -> NDArray[np.float64]:
+    """Return ``count`` numbers in (0, 1) for each (seed, position): SplitMix64 as a counter-based generator.
 
-    The stream of a seed starts at the seed's own hash (Steele, Lea and Flood 2014, "Fast
-    splittable pseudorandom number generators"), so that seeds 0, 1, 2 … share no numbers.
+    The stream of a seed starts at the seed's own hash (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+    generators"), so that seeds 0, 1, 2 … share no numbers; the stream of a position within it likewise.
     """
-    state = _mix_array(seeds + np.uint64(_GAMMA)) + (positions + np.uint64(1)) * np.uint64(_GAMMA)
-    # 52 bits: the product with a total stays below the total, so the draw always finds a token.
-    return (_mix_array(state) >> np.uint64(12)).astype(np.float64) * 2.0**-52
+    streams = _mix_array(_mix_array(seeds + np.uint64(_GAMMA)) + (positions + np.uint64(1)) * np.uint64(_GAMMA))
+    states = streams[:, None] + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GAMMA)
+    # The middle of 2**52 steps: a time is never 0 nor infinite.
+    return ((_mix_array(states) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 class Rows:
@@ -135,7 +136,7 @@ def sample(logits_BV: Tensor, rows: Rows, positions: Sequence[int]) -> Drawn:
         tokens_B = best_B
     else:
         _cut(weights_BV, rows)
-        tokens_B = _invert(weights_BV, uniforms(rows.seeds_B, np.array(positions, dtype=np.uint64)))
+        tokens_B = _race(weights_BV, rows.seeds_B, np.array(positions, dtype=np.uint64))
         if rows.any_greedy:
             tokens_B = torch.where(rows.greedy_B, best_B, tokens_B)
     if len(rows.penalties):
@@ -155,28 +156,17 @@ def _top(scaled_BV: Tensor, logsumexp_B: Tensor, tops: Sequence[int]) -> list[tu
     return found
 
 
-def _invert(weights_BV: Tensor, uniforms_B: NDArray[np.float64]) -> Tensor:
-    """Return the first index whose cumulative weight exceeds the row's uniform share of the total."""
-    if weights_BV.shape[1] <= _SHORT:
-        cumulative_BV = weights_BV.cumsum(dim=-1, dtype=torch.float64)
-        target_B1 = torch.from_numpy(uniforms_B)[:, None] * cumulative_BV[:, -1:]
-        return torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0]
-    # In two steps, the block of tokens and the token within it: a running sum over a long vocabulary is slow.
-    whole = weights_BV.shape[1] // BLOCK * BLOCK
-    blocks_BN = weights_BV[:, :whole].reshape(len(weights_BV), -1, BLOCK).sum(dim=-1, dtype=torch.float64)
-    rest_B1 = weights_BV[:, whole:].sum(dim=-1, keepdim=True, dtype=torch.float64)
-    cumulative_BN = torch.cat((blocks_BN, rest_B1), dim=1).cumsum(dim=-1)
-    target_B1 = torch.from_numpy(uniforms_B)[:, None] * cumulative_BN[:, -1:]
-    block_B1 = torch.searchsorted(cumulative_BN, target_B1, right=True)
-    before_B1 = torch.where(block_B1 > 0, cumulative_BN.gather(1, (block_B1 - 1).clamp(min=0)), 0.0)
-    tokens_BK = block_B1 * BLOCK + torch.arange(BLOCK)
-    inside_BK = tokens_BK < weights_BV.shape[1]
-    weights_BK = weights_BV.gather(1, tokens_BK.clamp(max=weights_BV.shape[1] - 1)).where(inside_BK, 0.0)
-    within_BK = before_B1 + weights_BK.cumsum(dim=-1, dtype=torch.float64)
-    drawn_B = torch.searchsorted(within_BK, target_B1, right=True)[:, 0]
-    # The two sums round apart: a target at the block's very end is its last token that has any weight.
-    last_B = (BLOCK - 1) - (weights_BK > 0).flip(1).byte().argmax(1)
-    return block_B1[:, 0] * BLOCK + torch.minimum(drawn_B, last_B)
+def _race(weights_BV: Tensor, seeds_B: NDArray[np.uint64], positions_B: NDArray[np.uint64]) -> Tensor:
+    """Return the winner of each row's race: first among blocks of tokens, then among the tokens of that block."""
+    if short := -weights_BV.shape[1] % BLOCK:
+        weights_BV = torch.nn.functional.pad(weights_BV, (0, short))
+    blocks_BNK = weights_BV.view(len(weights_BV), -1, BLOCK)
+    blocks_BN = blocks_BNK.sum(dim=-1, dtype=torch.float64)
+    count = blocks_BN.shape[1]
+    times_BJ = -np.log(uniforms(seeds_B, positions_B, count + BLOCK))
+    block_B = (blocks_BN / torch.from_numpy(times_BJ[:, :count])).argmax(dim=-1)
+    inside_BK = blocks_BNK[torch.arange(len(block_B)), block_B]
+    return block_B * BLOCK + (inside_BK / torch.from_numpy(times_BJ[:, count:])).argmax(dim=-1)
 
 
 def _cut(weights_BV: Tensor, rows: Rows) -> None:
