@@ -174,17 +174,18 @@ def company() -> str:
     runs = read("company")
     if not runs:
         return "No run of `python -m experiments.company` has been recorded yet.\n"
-    run = runs[0]
 
     def cell(value: Json) -> str:
         changed = value["answers"] - value["same"]
         return f"{changed} of {value['answers']} (a token in {value['tokens'] / changed:.0f})" if changed else "none"
 
     rows = [
-        [one["precision"], f"{one['temperature']:g}", cell(one["again"]), cell(one["beside"])] for one in run["found"]
+        [run["commit"][:10], one["precision"], f"{one['temperature']:g}", cell(one["again"]), cell(one["beside"])]
+        for run in runs
+        for one in run["found"]
     ]
-    head = ["weights", "temperature", "answers changed: prompt in the cache", "beside all the others"]
-    return table(head, rows) + f"\n`{run['command']}`: {run['model']}; " + made_by(runs)
+    head = ["commit", "weights", "temperature", "answers changed: prompt in the cache", "beside all the others"]
+    return table(head, rows) + f"\n`{runs[0]['command']}`: {runs[0]['model']}; " + made_by(runs)
 
 
 def growth() -> str:
