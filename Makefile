@@ -52,10 +52,10 @@ check: $(VENV)/.dev         ## ruff, mypy, import rules, sizes of files and func
 test: check                 ## everything that is quick, browser tests included (meant for 10 minutes on two cores; takes 8 to 14)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
 
-# Of some hundred bugs each commit plants others, and for eight minutes a worker, so that the suite stays short:
+# Of some hundred bugs each commit plants others, and for five minutes a worker, so that the suite stays short:
 # PLANTED=1 plants all, however long it takes.
 test-long: $(VENV)/.dev     ## kills, soaks and planted bugs (≤ 35 minutes on two cores; all bugs: PLANTED=1)
-	PLANTED=$(or $(PLANTED),12) $(if $(PLANTED),,PLANTED_SECONDS=480) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long $(ARGS)
+	PLANTED=$(or $(PLANTED),12) $(if $(PLANTED),,PLANTED_SECONDS=300) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long $(ARGS)
 
 loop: $(VENV)/.installed    ## raw text to a served RLHF version in minutes; fails where a stage did not learn
 	$(BIN)/palmier demo --loop --out $(or $(OUT),build/loop)
