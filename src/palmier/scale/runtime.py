@@ -86,6 +86,10 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+_PAUSE_HARD = 2
+"""omp_pause_hard of omp.h."""
+
+
 @functools.cache
 def _openmp() -> ctypes.CDLL | None:
     """The libgomp that torch multiplies with; None where it has another OpenMP."""
@@ -108,9 +112,6 @@ def release_workers() -> None:
         with contextlib.suppress(AttributeError):  # older than OpenMP 5.0
             library.omp_pause_resource_all(_PAUSE_HARD)
 
-
-_PAUSE_HARD = 2
-"""omp_pause_hard of omp.h."""
 
 FEW, MANY = 64, 4096
 """Products' programs that a server and a training keep: each is for one shape, 60 to 180 KB. The libraries' own bound is 1,024."""
