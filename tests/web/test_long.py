@@ -109,8 +109,7 @@ def test_the_place_of_the_reader_stays_when_something_happens(serve: Callable[..
     for _ in range(10):
         page.mouse.wheel(0, -1000)
         page.wait_for_timeout(50)
-    page.wait_for_timeout(300)
-    before = in_sight(page)
+    question, top = still(page)
     select = """() => {
         const turn = document.elementFromPoint(640, 450).closest(".turn");
         getSelection().selectAllChildren(turn.querySelector(".prose strong"));
@@ -119,15 +118,28 @@ def test_the_place_of_the_reader_stays_when_something_happens(serve: Callable[..
     server.promote("0002")
     expect(page.locator(".notice")).to_contain_text("answers from now on")
     page.wait_for_timeout(200)
-    assert in_sight(page) == before
+    # A turn's own place, not which one lies under a point: where a border runs there, a quarter of a pixel decides.
+    assert still(page, question) == (question, pytest.approx(top, abs=2))
     assert page.evaluate("String(getSelection())") == "Knead"
 
 
-def in_sight(page: Page) -> Any:
-    """The turn in the middle of the window."""
-    found = page.evaluate("document.elementFromPoint(640, 450).closest('.turn').getAttribute('aria-label')")
-    assert re.fullmatch(r"Question \d+", found)
-    return found
+def still(page: Page, question: str = "") -> tuple[str, float]:
+    """A question (without one: the one in the middle of the window) and where its turn begins, in pixels below the
+    window's top, once it has lain there for half a second."""
+    find = """(question) => {
+        const turn = question
+            ? [...document.querySelectorAll(".turn")].find((turn) => turn.ariaLabel === question)
+            : document.elementFromPoint(640, 450).closest(".turn");
+        return [turn.ariaLabel, turn.getBoundingClientRect().top];
+    }"""
+    seen: list[tuple[str, float]] = []
+    while len(seen) < 6 or len(set(seen[-6:])) > 1:
+        found, top = page.evaluate(find, question)
+        assert re.fullmatch(r"Question \d+", found)
+        seen.append((found, top))
+        assert len(seen) < 100, f"it never comes to rest: {seen[-6:]}"
+        page.wait_for_timeout(100)
+    return seen[-1]
 
 
 @pytest.mark.parametrize("locale", ["en-GB", "de-DE"])
