@@ -126,6 +126,15 @@ def test_rm_removes_nothing_but_a_model_of_the_home(name: str, tiny_world: Any, 
     assert sorted(home.home.rglob("*")) == before
 
 
+def test_rm_tells_the_names_that_models_lists(tiny_world: Any, tmp_path: Path) -> None:
+    home = Workspace(tmp_path / "home")
+    for folder in ("smollm2-135m-instruct", "mine"):
+        shutil.copytree(tiny_world.model, home.models / folder)
+    with pytest.raises(Refusal, match="there: mine, smollm2$"):
+        remove("nothing", home)
+    assert remove("smollm2", home) > 0
+
+
 def test_models_lists_what_is_here_and_what_can_be_had(
     tiny_world: Any, tmp_path: Path, palmier: Callable[..., Any]
 ) -> None:

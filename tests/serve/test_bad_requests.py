@@ -116,6 +116,34 @@ def test_bad_input_is_refused_by_name(varied: Server, fields: dict[str, Any], na
     assert ask(varied, prompt="Dear", max_tokens=1).status_code == 200, "the engine goes on"
 
 
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"stop": ["x", ""]}, "stop", None),
+        ({"logit_bias": {"999999": 1}}, "logit_bias", None),
+        ({"max_tokens": 0}, "max_tokens", None),
+        ({"prompt": ["x"] * 9, "n": 16}, "n", None),
+        ({"stream_options": {}}, "stream_options", None),
+        ({"temperature": "1"}, "temperature", None),
+        ({"prompt": "word " * 700}, None, "context_length_exceeded"),
+        ({"prompt": ["x", "word " * 700]}, None, "context_length_exceeded"),
+    ],
+)
+def test_openais_client_is_told_the_field_and_the_code(
+    varied: Server, fields: dict[str, Any], param: str | None, code: str | None
+) -> None:
+    with pytest.raises(openai.BadRequestError) as found:
+        client(varied).completions.create(**({"model": "current", "prompt": "Dear"} | fields))
+    assert (found.value.param, found.value.code) == (param, code)
+
+
+def test_a_conversation_that_is_too_long_has_openais_code(varied: Server) -> None:
+    talk: Any = [{"role": "user", "content": "word " * 700}]
+    with pytest.raises(openai.BadRequestError) as found:
+        client(varied).chat.completions.create(model="current", messages=talk)
+    assert found.value.code == "context_length_exceeded"
+
+
 @pytest.mark.parametrize("path", ["completions", "chat/completions"])
 @pytest.mark.parametrize(
     ("content", "named"),
@@ -154,6 +182,9 @@ def test_an_unknown_model_address_or_method_has_openais_shape(varied: Server) ->
     with pytest.raises(openai.NotFoundError, match="there is no version 'gpt-4'") as found:
         client(varied).completions.create(model="gpt-4", prompt="x")
     assert found.value.code == "model_not_found"
+    long = ask(varied, model="x" * 70_000, prompt="x")
+    assert long.status_code == 404
+    assert len(long.text) < 1000, "what is not known is not sent back whole"
     for method, path, status in (("POST", "/v1/nowhere", 404), ("GET", "/v1/completions", 405)):
         response = httpx.request(method, varied.url + path)
         assert response.status_code == status

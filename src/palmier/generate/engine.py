@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from palmier.errors import Refusal
+from palmier.errors import TOO_LONG, Refusal
 from palmier.generate.fingerprint import fingerprint
 from palmier.generate.likelihoods import likelihoods
 from palmier.generate.pages import Pages
@@ -254,14 +254,16 @@ class Engine:
         if len(request.prompt) + (not request.prompt_only) > self.context:
             raise Refusal(
                 f"{request.id}: the prompt has {len(request.prompt)} tokens and the context holds {self.context}, "
-                "the answer included: shorten the prompt"
+                "the answer included: shorten the prompt",
+                code=TOO_LONG,
             )
         vocab = self.decoder.config.vocab_size
         if not 0 <= min(request.prompt) <= max(request.prompt) < vocab:
             raise Refusal(f"{request.id}: the prompt has a token outside the vocabulary 0 … {vocab - 1}")
         for token, _ in request.sampling.logit_bias:
             if not 0 <= token < vocab:
-                raise Refusal(f"{request.id}: logit_bias names token {token}, outside the vocabulary 0 … {vocab - 1}")
+                sentence = f"{request.id}: logit_bias names token {token}, outside the vocabulary 0 … {vocab - 1}"
+                raise Refusal(sentence, "logit_bias")
 
     def _copy(self) -> None:
         """Give the samples of a prompt that one of them has computed what it has."""

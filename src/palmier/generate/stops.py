@@ -13,7 +13,7 @@ class Stops:
     def __init__(self, strings: Sequence[str]) -> None:
         """Raises Refusal where a stop string is empty: it would stop every answer before its first character."""
         if "" in strings:
-            raise Refusal("stop: a stop string may not be empty")
+            raise Refusal("stop: a stop string may not be empty", "stop")
         self._strings = tuple(strings)
         self._held = ""
         self.found = False

@@ -132,7 +132,9 @@ def remove(name: str, workspace: Workspace) -> int:
     if freed:
         return freed
     hint = "; versions stay, rankings name them" if (workspace.versions / name / "config.json").is_file() else ""
-    raise Refusal(f"{name} is no model in {workspace.models}; there: {', '.join(models) or 'none'}{hint}")
+    listed = {entry.folder: entry.name for entry in CATALOGUE}  # the names that `palmier models` shows
+    there = ", ".join(listed.get(one, one) for one in models) or "none"
+    raise Refusal(f"{name} is no model in {workspace.models}; there: {there}{hint}")
 
 
 def home_name(name: str) -> str:

@@ -95,7 +95,7 @@ class Completion(Completed):
     def tops(self) -> int:
         """How many of the likeliest tokens are told in each place. Raises Refusal where nothing would tell them."""
         if self.top_logprobs and not self.logprobs:
-            raise Refusal("top_logprobs needs logprobs: set it to true, or leave top_logprobs out")
+            raise Refusal("top_logprobs needs logprobs: set it to true, or leave top_logprobs out", "top_logprobs")
         return self.top_logprobs
 
 

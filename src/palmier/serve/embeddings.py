@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFun
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
-from palmier.errors import Refusal
+from palmier.errors import TOO_LONG, Refusal
 from palmier.model.cache import KVCache
 from palmier.model.decoder import Decoder
 from palmier.serve.loading import Loaded
@@ -127,11 +127,12 @@ def embed(
 def _check(loaded: Loaded, ids: list[int], index: int) -> None:
     context, vocabulary = loaded.engine.context, loaded.decoder.config.vocab_size
     if not ids:
-        raise Refusal(f"input {index} holds no token: leave it out")
+        raise Refusal(f"input {index} holds no token: leave it out", "input")
     if len(ids) > context:
-        raise Refusal(f"input {index} has {len(ids)} tokens and the context holds {context}: shorten it, or cut it up")
+        sentence = f"input {index} has {len(ids)} tokens and the context holds {context}: shorten it, or cut it up"
+        raise Refusal(sentence, "input", TOO_LONG)
     if max(ids) >= vocabulary:
-        raise Refusal(f"input {index} has the token {max(ids)}, outside the vocabulary 0 … {vocabulary - 1}")
+        raise Refusal(f"input {index} has the token {max(ids)}, outside the vocabulary 0 … {vocabulary - 1}", "input")
 
 
 def _batches(rows: Sequence[Sequence[int]]) -> Generator[list[int], None, None]:

@@ -64,7 +64,8 @@ class Loaded:
         except QueueFull:
             raise
         except Refusal as refusal:
-            raise Refusal(str(refusal).removeprefix(f"{ticket.id}: ")) from None
+            sentence = str(refusal).removeprefix(f"{ticket.id}: ")
+            raise Refusal(sentence, refusal.param, refusal.code) from None
         return request
 
     def work_on(self) -> None:

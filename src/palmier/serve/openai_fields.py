@@ -84,7 +84,8 @@ class Completed(Fields):
     def with_usage(self) -> bool:
         """Whether a stream ends with the usage. Raises Refusal where there are options for a stream and no stream."""
         if self.stream_options is not None and not self.stream:
-            raise Refusal("stream_options needs stream: set it to true, or leave stream_options out")
+            sentence = "stream_options needs stream: set it to true, or leave stream_options out"
+            raise Refusal(sentence, "stream_options")
         return self.stream_options is not None and self.stream_options.include_usage
 
 

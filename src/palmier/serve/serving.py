@@ -56,10 +56,6 @@ Number = Annotated[int, Path(ge=1, le=2**63 - 1)]
 class Missing(Refusal):
     """Something that the address or a field names does not exist (HTTP 404)."""
 
-    def __init__(self, sentence: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(sentence)
-        self.param, self.code = param, code
-
 
 class Absent(Refusal):
     """What only a model in this process could tell, where another server answers (HTTP 501)."""
@@ -82,7 +78,7 @@ def check_version(serving: Serving, name: str | None) -> str | None:
         return serving.versions.get(name).name
     except Refusal:
         known = [version.name for version in serving.versions.all()]
-        sentence = f"there is no version {name!r}; known: current, {', '.join(known)}"
+        sentence = f"there is no version {name[:80]!r}; known: current, {', '.join(known)}"
         raise Missing(sentence, "model", "model_not_found") from None
 
 
@@ -193,7 +189,7 @@ def fault_of(error: Refusal | Stopped) -> Fault:
         return Fault(503, sentence, "server_error", code="busy", retry=RETRY_SECONDS)
     if isinstance(error, Unable):
         return Fault(503, sentence, "server_error", code="unable", retry=RETRY_SECONDS)
-    return Fault(400, sentence)
+    return Fault(400, sentence, param=error.param, code=error.code)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

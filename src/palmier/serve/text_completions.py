@@ -78,10 +78,12 @@ class TextCompletion(Completed):
     def asked(self) -> list[str | tuple[int, ...]]:
         """The prompts. Raises Refusal where there is nothing to do, or too much."""
         if not self.max_tokens and not self.echo:
-            raise Refusal("max_tokens 0 draws nothing: set echo to true to be told of the prompt, or ask for a token")
+            sentence = "max_tokens 0 draws nothing: set echo to true to be told of the prompt, or ask for a token"
+            raise Refusal(sentence, "max_tokens")
         choices = len(self.prompt) * self.n
         if choices > MOST_CHOICES:
-            raise Refusal(f"{len(self.prompt)} prompts with n {self.n} are {choices} choices: at most {MOST_CHOICES}")
+            sentence = f"{len(self.prompt)} prompts with n {self.n} are {choices} choices: at most {MOST_CHOICES}"
+            raise Refusal(sentence, "n")
         return [one if isinstance(one, str) else tuple(one) for one in self.prompt]
 
 
@@ -129,7 +131,7 @@ async def _begin(live: Live, body: TextCompletion, version: str | None) -> list[
             turn.cancel()
         for number, error in enumerate(begun, 1):
             if type(error) is Refusal and len(asked) > 1:
-                raise Refusal(f"prompt {number} of {len(asked)}: {error}")
+                raise Refusal(f"prompt {number} of {len(asked)}: {error}", error.param, error.code)
             if isinstance(error, BaseException):
                 raise error
         # Another version was promoted between the first prompt and the last: ask that one.
