@@ -28,7 +28,7 @@ def continued(decoder: Decoder, tokens: list[int], count: int) -> list[int]:
 @pytest.fixture
 def exact(decoder: Decoder) -> Int8Decoder:
     """Computing in fp32, so that the engine's tokens can be told exactly."""
-    return to_int8(decoder, torch.float32)
+    return to_int8(decoder, torch.float32, torch.float32)
 
 
 def test_greedy_tokens_are_those_without_a_cache(exact: Int8Decoder) -> None:

@@ -130,7 +130,7 @@ def test_rm_tells_the_names_that_models_lists(tiny_world: Any, tmp_path: Path) -
     home = Workspace(tmp_path / "home")
     for folder in ("smollm2-135m-instruct", "mine"):
         shutil.copytree(tiny_world.model, home.models / folder)
-    with pytest.raises(Refusal, match="there: mine, smollm2$"):
+    with pytest.raises(Refusal, match=r"there: mine, smollm2$"):
         remove("nothing", home)
     assert remove("smollm2", home) > 0
 

@@ -25,7 +25,10 @@ LARGE = 135_000_000
         (True, "AVX512", 3_400_000, "bf16"),
         (True, "AVX2", LARGE, "bf16"),
         (True, "DEFAULT", LARGE, "bf16"),
-        (False, "AVX512", LARGE, "fp32"),
+        (False, "AVX512", LARGE, "int8"),
+        (False, "AVX2", LARGE, "int8"),
+        (False, "AVX2", 3_400_000, "fp32"),
+        (False, "DEFAULT", LARGE, "fp32"),
     ],
 )
 def test_auto_is_what_is_quickest_here(
@@ -47,7 +50,8 @@ def test_a_folder_is_read_into_what_was_asked_for(tmp_path: Path, asked: precisi
     read = precision.load(tmp_path, asked)
     assert read.precision == asked
     assert not read.training
-    assert read.dtype == (torch.float32 if asked == "fp32" else torch.bfloat16)
+    native = runtime.default_dtype()
+    assert read.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": native}[asked]
     ids = torch.arange(12).unsqueeze(0)
     with torch.no_grad():
         expected, found = decoder.logits(decoder(ids)), read.logits(read(ids))
@@ -81,4 +85,4 @@ def test_the_example_of_the_models_page_runs(
     page = Path(__file__).parents[2] / "docs" / "model.md"
     (example,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     exec(compile(example, str(page), "exec"), {})
-    assert capsys.readouterr().out.strip() == "int8 torch.bfloat16"
+    assert capsys.readouterr().out.strip() == f"int8 {runtime.default_dtype()}"

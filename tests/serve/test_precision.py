@@ -71,6 +71,11 @@ def test_memory_is_counted_in_the_precision(home: Callable[..., Workspace], monk
         load(version, "int8")
 
 
-def test_keys_and_values_stay_bf16_under_int8(home: Callable[..., Workspace]) -> None:
+@pytest.mark.parametrize("native", [torch.bfloat16, torch.float32])
+def test_keys_and_values_are_in_the_processors_format_under_int8(
+    home: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch, native: torch.dtype
+) -> None:
+    monkeypatch.setattr("palmier.scale.precision.default_dtype", lambda: native)
     loaded = load(Versions(home("first")).get("0001"), "int8")
-    assert loaded.engine._cache.dtype == torch.bfloat16
+    assert loaded.engine._cache.dtype == native
+    assert loaded.engine.decoder.precision == "int8"

@@ -184,7 +184,12 @@ class Decoder(nn.Module):
     @property
     def _is_small(self) -> bool:
         """Whether the last layer is computed in fp32 as a whole, though the others are not."""
-        return self.dtype.itemsize < 4 and self.config.vocab_size * self.config.hidden_size <= SMALL
+        return self._rounds_logits and self.config.vocab_size * self.config.hidden_size <= SMALL
+
+    @property
+    def _rounds_logits(self) -> bool:
+        """Whether the last layer's product rounds each logit to less than fp32."""
+        return self.dtype != torch.float32
 
     def head_rows(self, tokens: Tensor | slice) -> Tensor:
         """The head's fp32 rows (…, D) of some tokens (…)."""
@@ -206,7 +211,7 @@ class Decoder(nn.Module):
         else:
             rounded_BV = product(hidden_BD, self.output_weight, None, self._prepared_head)
             logits_BV = rounded_BV.float() * self.config.logit_scale
-        if self.dtype == torch.float32:
+        if not self._rounds_logits:
             return logits_BV
         best_BK = logits_BV.topk(min(SHARP, logits_BV.shape[1]), dim=-1, sorted=False).indices
         if named_B is not None:

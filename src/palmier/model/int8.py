@@ -6,7 +6,8 @@ Every matrix W (out, in) is held as whole numbers Q and one scale s a row (an ou
 
 It is symmetric, so there is no zero point. The scale is rounded before it divides: its own rounding
 is then no error. One token's product reads every weight once, so that half of bf16's bytes is
-nearly half of its time. Activations, norms, keys and values keep their format.
+nearly half of its time. Activations, norms, keys and values keep their format, bf16 or fp32; torch's kernel takes
+bf16 alone, so that fp32 activations are narrowed for it and its results widened.
 """
 
 from __future__ import annotations
@@ -50,10 +51,13 @@ def quantise(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def product(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (…, in) · (s · Q)ᵀ + bias → (…, out) in x's format; the way is chosen by the rows of x."""
+    """x (…, in) · (s · Q)ᵀ + bias → (…, out) in x's format; the way is chosen by the rows of x.
+
+    Scales of fp32 ask for an fp32 product, however few the rows are.
+    """
     rows = x.reshape(-1, x.shape[-1])
-    if len(rows) <= FEW and rows.shape[1] % LANES == 0 and x.dtype == torch.bfloat16 and x.device.type == "cpu":
-        out = torch._weight_int8pack_mm(rows, weight, scale)
+    if len(rows) <= FEW and rows.shape[1] % LANES == 0 and scale.dtype == torch.bfloat16 and x.device.type == "cpu":
+        out = torch._weight_int8pack_mm(rows.to(torch.bfloat16), weight, scale).to(x.dtype)
     else:
         tiles = (weight[start : start + TILE].to(x.dtype) for start in range(0, len(weight), TILE))
         out = torch.cat([F.linear(rows, tile) for tile in tiles], -1).mul_(scale)
@@ -78,13 +82,14 @@ class Int8Linear(nn.Module):
 class Int8Embedding(nn.Module):
     """An embedding with int8 weights (V, D) and a scale a token; tied, it is the head's matrix too."""
 
-    def __init__(self, weight: Tensor, scale: Tensor) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
         self.weight, self.scale = _fixed(weight), _fixed(scale)
+        self._dtype = dtype
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Ids (…) → (…, D)."""
-        return self.weight[tokens] * self.scale[tokens].unsqueeze(-1)
+        return self.weight[tokens].to(self._dtype) * self.scale[tokens].unsqueeze(-1)
 
 
 class FixedRMSNorm(nn.Module):
@@ -122,20 +127,21 @@ class PackedInt8:
 class Int8Decoder(Decoder):
     """A decoder of int8 weights; ``to_int8`` makes it. It answers like any other, and can't be trained or saved."""
 
-    def __init__(self, decoder: Decoder, dtype: torch.dtype) -> None:
+    def __init__(self, decoder: Decoder, dtype: torch.dtype, scales: torch.dtype) -> None:
         super().__init__(decoder.config)
         self.model = decoder.model
-        embedding = Int8Embedding(*quantise(self.model.embed_tokens.weight.detach(), dtype))
+        embedding = Int8Embedding(*quantise(self.model.embed_tokens.weight.detach(), scales), dtype)
         self.model.embed_tokens = embedding  # type: ignore[assignment]  # it stands in for nn.Embedding
         if not self.config.tie_embeddings:
-            self.lm_head = _int8(decoder.lm_head, dtype)  # type: ignore[assignment]  # it stands in for nn.Linear
+            self.lm_head = _int8(decoder.lm_head, dtype, scales)  # type: ignore[assignment]  # it stands in for nn.Linear
         for block in self.model.layers:
             for name, packed in [(name, value) for name, value in vars(block).items() if isinstance(value, Packed)]:
-                setattr(block, name, _pack(block, packed, dtype))
-            _replace(block, {layer: _int8(layer, dtype) for layer in block.modules() if isinstance(layer, nn.Linear)})
-        for parameter in self.parameters():
+                setattr(block, name, _pack(block, packed, dtype, scales))
+            layers = [layer for layer in block.modules() if isinstance(layer, nn.Linear)]
+            _replace(block, {layer: _int8(layer, dtype, scales) for layer in layers})
+        for name, parameter in self.named_parameters():
             parameter.requires_grad_(False)
-            if parameter.is_floating_point():
+            if parameter.is_floating_point() and not name.endswith(".scale"):
                 parameter.data = parameter.data.to(dtype)
         for owner in list(self.model.modules()):
             for name, norm in list(owner.named_children()):
@@ -151,7 +157,7 @@ class Int8Decoder(Decoder):
     def output_weight(self) -> Tensor:
         """The (V, D) matrix of the head, widened at every call: for evaluation; answers go through ``logits``."""
         head = self._head
-        return head.weight.to(head.scale.dtype) * head.scale.unsqueeze(1)
+        return head.weight.to(self.dtype) * head.scale.unsqueeze(1)
 
     def prepare(self) -> None:
         """Nothing: int8 weights lie as their product reads them."""
@@ -171,17 +177,23 @@ class Int8Decoder(Decoder):
         return super().train(mode)
 
     @property
+    def _rounds_logits(self) -> bool:
+        return self._head.scale.dtype != torch.float32
+
+    @property
     def _head(self) -> Int8Embedding | Int8Linear:
         head: Any = self.model.embed_tokens if self.config.tie_embeddings else self.lm_head
         return cast(Int8Embedding | Int8Linear, head)
 
 
-def to_int8(decoder: Decoder, dtype: torch.dtype = torch.bfloat16) -> Int8Decoder:
+def to_int8(decoder: Decoder, dtype: torch.dtype = torch.bfloat16, scales: torch.dtype = torch.bfloat16) -> Int8Decoder:
     """The same decoder with int8 weights, computing in ``dtype``. ``decoder`` is used up: it can't answer any more.
 
-    Its matrices are replaced one by one, so that no second copy of the model is ever in memory.
+    ``dtype`` is the activations' format; with ``scales`` of bf16 the products of few rows are torch's int8 kernel's,
+    which rounds to bf16, with fp32 nothing but the weights is rounded. The matrices are replaced one by one, so that no
+    second copy of the model is ever in memory.
     """
-    return Int8Decoder(decoder, dtype)
+    return Int8Decoder(decoder, dtype, scales)
 
 
 def is_int8(module: nn.Module) -> bool:
@@ -194,14 +206,14 @@ def _fixed(value: Tensor) -> nn.Parameter:
     return nn.Parameter(value, requires_grad=False)
 
 
-def _int8(layer: nn.Linear, dtype: torch.dtype) -> Int8Linear:
+def _int8(layer: nn.Linear, dtype: torch.dtype, scales: torch.dtype) -> Int8Linear:
     bias = None if layer.bias is None else layer.bias.detach().to(dtype)
-    return Int8Linear(*quantise(layer.weight.detach(), dtype), bias)
+    return Int8Linear(*quantise(layer.weight.detach(), scales), bias)
 
 
-def _pack(block: nn.Module, packed: Packed, dtype: torch.dtype) -> PackedInt8:
+def _pack(block: nn.Module, packed: Packed, dtype: torch.dtype, scales: torch.dtype) -> PackedInt8:
     """Quantise layers that read the same input into one memory, and put their parts into the block."""
-    parts = [quantise(layer.weight.detach(), dtype) for layer in packed.linears]
+    parts = [quantise(layer.weight.detach(), scales) for layer in packed.linears]
     weight, scale = torch.cat([numbers for numbers, _ in parts]), torch.cat([scale for _, scale in parts])
     bias = None
     if any(layer.bias is not None for layer in packed.linears):
@@ -210,9 +222,8 @@ def _pack(block: nn.Module, packed: Packed, dtype: torch.dtype) -> PackedInt8:
         ]
         bias = torch.cat([part.detach().to(dtype) for part in given])
     sizes = [layer.out_features for layer in packed.linears]
-    weights, scales = weight.split_with_sizes(sizes), scale.split_with_sizes(sizes)
     biases = len(sizes) * [None] if bias is None else bias.split_with_sizes(sizes)
-    views = zip(packed.linears, weights, scales, biases, strict=True)
+    views = zip(packed.linears, weight.split_with_sizes(sizes), scale.split_with_sizes(sizes), biases, strict=True)
     _replace(block, {layer: Int8Linear(part, own, added) for layer, part, own, added in views})
     return PackedInt8(weight, scale, bias)
 

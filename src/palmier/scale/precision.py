@@ -25,15 +25,15 @@ BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
 def choose(precision: Precision, count: int) -> Precision:
     """What a ``precision`` of auto means for a model of ``count`` parameters on this machine.
 
-    int8 where it was measured to be the quickest: torch's kernel for it takes bfloat16, and is good
-    for four rows at a time where the processor has AVX-512. Elsewhere, and for a model that is quick anyway, it is what training computes in.
+    int8 where it was measured to be the quickest for one sequence: torch's kernel for it is written for AVX-512 and for
+    AVX2. The latter is not good enough to beat bf16 where the processor multiplies that, but well fp32, of whose bytes it
+    reads a quarter. Elsewhere, and for a model that is quick anyway, it is what training computes in.
     """
     if precision != "auto":
         return precision
-    if default_dtype() == torch.float32:
-        return "fp32"
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return "int8" if wide and count >= SMALL else "bf16"
+    plain: Precision = "fp32" if default_dtype() == torch.float32 else "bf16"
+    kernels = {"AVX512", "AVX2"} if plain == "fp32" else {"AVX512"}
+    return "int8" if count >= SMALL and torch.backends.cpu.get_cpu_capability() in kernels else plain
 
 
 def parameters(folder: Path) -> int:
@@ -46,5 +46,5 @@ def load(folder: Path, precision: Precision = "auto") -> Decoder:
     chosen = choose(precision, parameters(folder)) if precision == "auto" else precision
     if chosen == "int8":
         # Out of the stored numbers, which stay mapped to the file: never a second copy in memory.
-        return to_int8(checkpoint.load(folder))
+        return to_int8(checkpoint.load(folder), default_dtype())
     return checkpoint.load(folder, torch.float32 if chosen == "fp32" else torch.bfloat16).eval()
