@@ -73,6 +73,31 @@ def test_a_file_that_was_rewritten_unchanged_is_read(good: Path) -> None:
     assert (config.family, config.num_heads, config.eos_id) == ("llama", 2, 2)
 
 
+def told(value: bytes, keys: int = 1, tensors: int = 0) -> bytes:
+    """A file of one key, "a.b", whose value, with its type before it, is ``value``."""
+    return b"GGUF" + struct.pack("<IQQQ", 3, tensors, keys, 3) + b"a.b" + value
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (told(struct.pack("<IQ", 8, 1 << 60)), "has 47 bytes and tells of more"),
+        (told(struct.pack("<IIQ", 9, 0, 1 << 60)), "tells of more"),
+        (told(struct.pack("<IIQ", 9, 8, 1 << 60)), "tells of more"),
+        (told(struct.pack("<IB", 0, 1), keys=1 << 60), "tells of more"),
+        (told(struct.pack("<IB", 0, 1), tensors=1 << 60), "tells of more"),
+        (told(struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 5000), "recursion"),
+    ],
+    ids=["a text", "numbers", "texts", "keys", "tensors", "lists in lists"],
+)
+def test_a_short_file_that_tells_of_much_is_refused_at_once(tmp_path: Path, content: bytes, reason: str) -> None:
+    """The library's reader goes on past the end, for as long as it was told."""
+    path = tmp_path / "hostile.gguf"
+    path.write_bytes(content)
+    refused(path, "is damaged or no GGUF file", reason)
+
+
 @pytest.mark.parametrize("keep", [0, 3, 23, 500, 9000, -1])
 def test_a_file_that_was_cut_off(good: Path, keep: int) -> None:
     path = good.with_name("bad.gguf")

@@ -55,7 +55,7 @@ def import_gguf(path: Path, folder: Path, card: str = "", progress: Progress | N
     if not path.is_file():
         raise Refusal(f"{path} is missing")
     try:
-        reader = gguf.GGUFReader(path)
+        reader = _Bounded(path)
         values = {name: field.contents() for name, field in reader.fields.items()}
         config, wanted = _plan(reader, values)
         # Before the weights, which take the time.
@@ -70,7 +70,7 @@ def import_gguf(path: Path, folder: Path, card: str = "", progress: Progress | N
                 progress(done + 1, len(wanted))
     except Refusal as error:
         raise Refusal(f"{path}: {error}") from None
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise Refusal(
             f"{path} is damaged or no GGUF file; get it again, or another one ({type(error).__name__}: {error})"
         ) from None
@@ -83,6 +83,19 @@ def import_gguf(path: Path, folder: Path, card: str = "", progress: Progress | N
         if card:
             (partial / "README.md").write_text(card, "utf-8")
     return config
+
+
+class _Bounded(gguf.GGUFReader):
+    """The library's reader, which never reads on past the file's end.
+
+    It would take what lies there for nothing and go on: a file of 43 bytes that tells of a list of 2⁶⁰ numbers
+    would be read, and fill the memory, for ever.
+    """
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+        if offset + int(count) * np.dtype(dtype).itemsize > len(self.data):
+            raise ValueError(f"it has {len(self.data):,} bytes and tells of more")
+        return super()._get(offset, dtype, count, override_order)
 
 
 def packaged_file() -> Path:
