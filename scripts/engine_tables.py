@@ -188,6 +188,21 @@ def company() -> str:
     return table(head, rows) + f"\n`{runs[0]['command']}`: {runs[0]['model']}; " + made_by(runs)
 
 
+def busy() -> str:
+    """What a token takes beside busy programs, a row a number of spins."""
+    runs = read("busy")
+    if not runs:
+        return "No run of `python -m experiments.busy` has been recorded yet.\n"
+    run = runs[0]
+    found = run["beside"]
+    rows = [
+        [f"{int(spins):,}", *(spread(found[others][spins], ".0f") for others in found)]
+        for spins in next(iter(found.values()))
+    ]
+    head = ["spins", *(f"ms a token beside {others} busy programs" for others in found)]
+    return table(head, rows) + f"\n`{run['command']}`: {run['model']}, {run['precision']}; " + made_by(runs)
+
+
 def growth() -> str:
     """How tokens a second change with batch, context and size."""
     runs = bench_runs()

@@ -5,7 +5,8 @@ Result files are committed as the commands wrote them: results/demo/seed-N.json 
 results/real_model/*.json (`python -m experiments.real_model`), results/bench/cpu.json (`make bench`) and
 profile.json (`python -m benchmarks.profile`), results/soak/*.json (`python -m experiments.soak`),
 results/loop/*.json (`palmier demo --loop`: its results.json),
-results/company/*.json (`python -m experiments.company`), results/page/*.json (`python -m experiments.page`), results/load/*.json (`python -m experiments.load`).
+results/company/*.json (`python -m experiments.company`), results/page/*.json (`python -m experiments.page`), results/load/*.json (`python -m experiments.load`),
+results/busy/*.json (`python -m experiments.busy`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Callable
 from statistics import median
 
-from engine_tables import bench, bench_aims, bench_profile, company, growth, loop, soak
+from engine_tables import bench, bench_aims, bench_profile, busy, company, growth, loop, soak
 from tables import ROOT, Json, interval, made_by, percent, read, spread, table
 
 BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
@@ -168,6 +169,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "growth": growth,
     "bench_profile": bench_profile,
     "company": company,
+    "busy": busy,
     "soak": soak,
     "loop": loop,
     "page": page,
