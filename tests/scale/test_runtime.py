@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,23 @@ def test_mkl_keeps_no_buffers() -> None:
     """Products of growing size: nothing stays in use, where MKL by its own choice keeps MiB of them."""
     with_palmier, by_itself = (told(BUFFERS, who) for who in ("palmier", "torch alone"))
     assert with_palmier < 1 < 4 < by_itself  # 8 to 46, by the processor
+
+
+@pytest.mark.parametrize(
+    ("own", "spins"),
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "70"}, "70"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")],
+    ids=["nothing is said", "a number is", "a policy is"],
+)
+def test_waiting_threads_spin_for_microseconds(own: dict[str, str], spins: str) -> None:
+    """As libgomp itself tells it, once torch is there; whoever set a variable is obeyed."""
+    waiting = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    inherited = {name: value for name, value in os.environ.items() if name not in waiting}
+    settings = {"OMP_DISPLAY_ENV": "VERBOSE", "OMP_NUM_THREADS": "1"} | own
+    command = [sys.executable, "-c", "import palmier, torch"]
+    said = subprocess.run(command, env=inherited | settings, capture_output=True, text=True, check=True).stderr
+    if "GOMP_SPINCOUNT" not in said:
+        pytest.skip("torch's OpenMP is not GNU's")
+    assert re.findall(r"GOMP_SPINCOUNT = '(\d+)'", said) == [spins]
 
 
 def test_training_keeps_many_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_world: Any) -> None:
