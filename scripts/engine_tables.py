@@ -199,7 +199,8 @@ def busy() -> str:
         [f"{int(spins):,}", *(spread(found[others][spins], ".0f") for others in found)]
         for spins in next(iter(found.values()))
     ]
-    head = ["spins", *(f"ms a token beside {others} busy programs" for others in found)]
+    beside = {"0": "alone", "1": "beside a busy program", "2": "beside two"}
+    head = ["spins", *(f"ms a token {beside[others]}" for others in found)]
     return table(head, rows) + f"\n`{run['command']}`: {run['model']}, {run['precision']}; " + made_by(runs)
 
 
