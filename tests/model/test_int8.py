@@ -197,6 +197,21 @@ def test_nothing_of_the_old_weights_stays_in_memory(name: str) -> None:
     assert module.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_file_is_not_kept_mapped(tmp_path: Path, dtype: torch.dtype) -> None:
+    maps = Path("/proc/self/maps")
+    if not maps.is_file():
+        pytest.skip("this system does not tell what is mapped")
+    checkpoint.save(decoder(PALM), tmp_path)
+    loaded = checkpoint.load(tmp_path)
+    assert str(tmp_path) in maps.read_text(), "else what follows shows nothing"
+    module = to_int8(loaded, dtype)
+    del loaded
+    gc.collect()
+    assert str(tmp_path) not in maps.read_text()
+    assert module.dtype == dtype
+
+
 def test_the_other_precisions_have_names_too() -> None:
     assert (decoder(PALM).precision, decoder(PALM).bfloat16().precision) == ("fp32", "bf16")
 

@@ -142,7 +142,8 @@ class Int8Decoder(Decoder):
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(False)
             if parameter.is_floating_point() and not name.endswith(".scale"):
-                parameter.data = parameter.data.to(dtype)
+                # A copy in any case: a part of a mapped file would keep the whole of it in the process's memory.
+                parameter.data = parameter.data.to(dtype, copy=True)
         for owner in list(self.model.modules()):
             for name, norm in list(owner.named_children()):
                 if isinstance(norm, RMSNorm):
