@@ -268,6 +268,41 @@ def test_another_conversation_takes_the_comparison_away_and_it_waits(serve: Call
     ready(page)
 
 
+@pytest.mark.parametrize("how", ["a key, from another answer's button", "the mouse"])
+def test_enter_confirms_though_a_button_was_used_before(serve: Callable[..., Server], page: Page, how: str) -> None:
+    server = serve("first", "second")
+    server.serving.store.set_consent("ada", True, "yes")
+    chat(page, server)
+    compare(page, against="0002")
+    draw = waiting(server)
+    if how == "the mouse":
+        page.get_by_role("button", name="Answer 2 is best").click()
+    else:
+        page.get_by_role("button", name="Answer 1 is best").focus()
+        page.keyboard.press("2")
+    expect(page.get_by_role("button", name="Answer 2 is best")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("Enter")
+    expect(candidates(page)).to_have_count(0)
+    (ranking,) = server.serving.store.training_rankings()
+    assert ranking.ranks[draw.shown[1]] < ranking.ranks[draw.shown[0]]
+
+
+def test_a_button_that_enter_pressed_is_not_confirmed_by_a_second_enter(
+    serve: Callable[..., Server], page: Page
+) -> None:
+    """A key that is held down says Enter again and again."""
+    server = serve("first")
+    chat(page, server)
+    compare(page)
+    page.get_by_role("button", name="Answer 2 is best").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Answer 2 is best")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    expect(page.get_by_role("button", name="Answer 2 is best")).to_have_attribute("aria-pressed", "true")
+    expect(candidates(page)).to_have_count(2)
+
+
 def test_the_open_conversation_chosen_again_leaves_the_comparison_as_it_is(
     serve: Callable[..., Server], page: Page
 ) -> None:

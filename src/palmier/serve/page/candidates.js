@@ -22,8 +22,8 @@ export class Candidates {
     this.status.setAttribute("role", "status");
     this.cards = draw.shown.map((answer, at) => this.card(answer, at));
     this.grid = element("div", "candidates", ...this.cards.map((card) => card.node));
-    this.tie = keyed("t", say("Tie"), () => this.pick("tie"));
-    this.bad = keyed("b", say("All bad"), () => this.pick("all_bad"));
+    this.tie = keyed("t", say("Tie"), (event) => this.pointed(event, "tie"));
+    this.bad = keyed("b", say("All bad"), (event) => this.pointed(event, "all_bad"));
     const verdicts = element("div", "buttons", this.tie, this.bad);
     this.heading = element("h2", "", say("Which answer is better?"));
     this.heading.id = "comparison-title";
@@ -41,7 +41,7 @@ export class Candidates {
     const label = say("Answer {number}", { number: at + 1 });
     const why = element("span", "why");
     const prose = element("div", "prose waiting");
-    const pick = keyed(String(at + 1), say("This one is best"), () => this.pick("pick", answer));
+    const pick = keyed(String(at + 1), say("This one is best"), (event) => this.pointed(event, "pick", answer));
     pick.prepend(element("kbd", "keys", String(at + 1)));
     const head = element("header", "", element("h3", "", label), why);
     const node = element("article", "candidate", head, prose, pick);
@@ -117,6 +117,12 @@ export class Candidates {
     this.mark();
   }
 
+  /** A button was pressed: after the mouse, Enter confirms; after Enter it is not asked twice by a key held down. */
+  pointed(event, outcome, answer = null) {
+    this.pick(outcome, answer);
+    if (event.detail > 0) this.done.focus({ preventScroll: true });
+  }
+
   mark() {
     for (const card of this.cards) {
       const isBest = this.verdict?.pick === card.answer;
@@ -152,6 +158,8 @@ export class Candidates {
     else if (key.toLowerCase() === "b") this.pick("all_bad");
     else if (this.shown[place] !== undefined) this.pick("pick", this.shown[place]);
     else return false;
+    // The button that has the focus would take the Enter that is to confirm, and choose its own answer again.
+    if (this.node.contains(document.activeElement)) this.done.focus({ preventScroll: true });
     return true;
   }
 }
