@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 # server grew by it. It reads this when torch is imported, so it stands where nothing of palmier can have done that.
 os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")
 
-# OpenMP's threads, GNU's, spin for some milliseconds before they sleep, and there are a thousand waits in a step of
-# decoding: where another program has the processor of the one that is waited for, most of the time goes by with it.
-# So many spins, some 60 µs, outlast what lies between two products. Read when torch is imported, too.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-
 __version__ = "0.1.0"
 __all__ = ["Answer", "Conversation", "Message", "Model", "Refusal", "Sampling", "__version__", "load"]
 
@@ -45,6 +39,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'palmier' has no attribute {name!r}")
+    if _HOMES[name] == "palmier.api":
+        importlib.import_module("palmier.scale.waiting").briefly()  # before torch comes with it
     return globals().setdefault(name, getattr(importlib.import_module(_HOMES[name]), name))
 
 

@@ -154,21 +154,35 @@ def test_mkl_keeps_no_buffers() -> None:
     assert with_palmier < 1 < 4 < by_itself  # 8 to 46, by the processor
 
 
+API = "import palmier; palmier.load"
+COMMAND = "import sys; from palmier.cli.app import run; run([*sys.argv[1:], '--model', '/nowhere'])"
+
+
 @pytest.mark.parametrize(
-    ("own", "spins"),
-    [({}, "5000"), ({"GOMP_SPINCOUNT": "70"}, "70"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")],
-    ids=["nothing is said", "a number is", "a policy is"],
+    ("script", "words", "own", "spins"),
+    [
+        (API, [], {}, "5000"),
+        (API, [], {"GOMP_SPINCOUNT": "70"}, "70"),
+        (API, [], {"OMP_WAIT_POLICY": "PASSIVE"}, "0"),
+        (COMMAND, ["generate", "Hello"], {}, "5000"),
+        (COMMAND, ["chat"], {}, "5000"),
+        (COMMAND, ["serve", "--port", "0"], {}, "5000"),
+        ("import palmier, torch", [], {}, "300000"),
+    ],
+    ids=["the API", "a number is set", "a policy is set", "generate", "chat", "serve", "training"],
 )
-def test_waiting_threads_spin_for_microseconds(own: dict[str, str], spins: str) -> None:
+def test_threads_of_what_answers_spin_for_microseconds(
+    script: str, words: list[str], own: dict[str, str], spins: str, tmp_path: Path
+) -> None:
     """As libgomp itself tells it, once torch is there; whoever set a variable is obeyed."""
-    waiting = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-    inherited = {name: value for name, value in os.environ.items() if name not in waiting}
-    settings = {"OMP_DISPLAY_ENV": "VERBOSE", "OMP_NUM_THREADS": "1"} | own
-    command = [sys.executable, "-c", "import palmier, torch"]
-    said = subprocess.run(command, env=inherited | settings, capture_output=True, text=True, check=True).stderr
-    if "GOMP_SPINCOUNT" not in said:
+    variables = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
+    inherited = {name: value for name, value in os.environ.items() if name not in variables}
+    settings = {"OMP_DISPLAY_ENV": "VERBOSE", "PALMIER_HOME": str(tmp_path)} | own
+    command = [sys.executable, "-c", script, *words]
+    done = subprocess.run(command, env=inherited | settings, capture_output=True, text=True, check=True, input="")
+    if "GOMP_SPINCOUNT" not in done.stderr:
         pytest.skip("torch's OpenMP is not GNU's")
-    assert re.findall(r"GOMP_SPINCOUNT = '(\d+)'", said) == [spins]
+    assert re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr) == [spins]
 
 
 def test_training_keeps_many_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_world: Any) -> None:

@@ -13,6 +13,7 @@ import cyclopts
 
 from palmier import __version__
 from palmier.errors import Refusal
+from palmier.scale import waiting
 
 app = cyclopts.App(
     name="palmier",
@@ -79,8 +80,14 @@ reward.command("palmier.cli.feedback:reward_score", name="score", help="Sort ans
 app.command(reward)
 
 
+ANSWERING = ("serve", "chat", "generate")
+"""Commands that people wait for beside their other programs."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
+    if arguments and arguments[0] in ANSWERING:
+        waiting.briefly()
     try:
         result = app(arguments)
     except Refusal as refusal:
