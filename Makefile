@@ -49,7 +49,7 @@ check: $(VENV)/.dev         ## ruff, mypy, import rules, sizes of files and func
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/check_sizes.py
 
-test: check                 ## everything that is quick, browser tests included (meant for 10 minutes on two cores; takes 8 to 14, and 26 where a core has 2 GHz and no bf16)
+test: check                 ## everything that is quick, browser tests included (meant for 10 minutes on two cores; takes 8 to 14, and 25 to 26 where the processor has no bf16)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
 
 # Of some hundred bugs each commit plants others, and for five minutes a worker, so that the suite stays short:

@@ -13,8 +13,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -59,15 +57,15 @@ def count() -> None:
         pass
 
 
-@contextmanager
-def process(target: Any, *arguments: Any) -> Iterator[BaseProcess]:
+def start(target: Any, *arguments: Any) -> BaseProcess:
     made = multiprocessing.get_context("spawn").Process(target=target, args=arguments, daemon=True)
     made.start()
-    try:
-        yield made
-    finally:
-        made.kill()
-        made.join()
+    return made
+
+
+def end(process: BaseProcess) -> None:
+    process.kill()
+    process.join()
 
 
 class Decoding:
@@ -76,8 +74,7 @@ class Decoding:
     def __init__(self, folder: Path, spins: int) -> None:
         self._pipe, other = multiprocessing.get_context("spawn").Pipe()
         os.environ["GOMP_SPINCOUNT"] = str(spins)  # it inherits it
-        self._held = process(decode, other, folder)
-        self._process = self._held.__enter__()
+        self._process = start(decode, other, folder)
         self.precision = self._pipe.recv()
         self._signal(signal.SIGSTOP)
 
@@ -89,7 +86,7 @@ class Decoding:
         return found
 
     def close(self) -> None:
-        self._held.__exit__(None, None, None)
+        end(self._process)
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process.pid is not None
@@ -99,8 +96,11 @@ class Decoding:
 def rounds_beside(programs: dict[int, Decoding], busy: int, rounds: int, tokens: int) -> dict[str, list[float]]:
     """Each program's mean milliseconds a token, round by round, beside ``busy`` others."""
     if busy:
-        with process(count):
+        other = start(count)
+        try:
             return rounds_beside(programs, busy - 1, rounds, tokens)
+        finally:
+            end(other)
     found: dict[str, list[float]] = {str(spins): [] for spins in programs}
     for number in range(rounds + 1):
         for spins, program in programs.items():
